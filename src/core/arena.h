@@ -1,0 +1,36 @@
+/* arena.h - memory that is given back all at once, or back to a mark.
+ *
+ * A recording allocates thousands of small pieces and drops them together when its step ends.
+ * Chunks are kept after a rewind, so a loop of equal steps allocates nothing after its first.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef NIZ_ARENA_H
+#define NIZ_ARENA_H
+
+#include <niz/core.h>
+
+typedef struct niz_chunk niz_chunk;
+
+typedef struct niz_arena {
+    niz *z;
+    niz_chunk *first, *now; /* a list; chunks after `now` are empty */
+    size_t used;            /* bytes of `now` */
+} niz_arena;
+
+typedef struct niz_mark {
+    niz_chunk *chunk;
+    size_t used;
+} niz_mark;
+
+void niz_arena_init(niz_arena *a, niz *z);
+void niz_arena_free(niz_arena *a);
+
+/** bytes aligned to 8, not zeroed; NULL (and the context's error set) if there is no memory. */
+void *niz_arena_alloc(niz_arena *a, size_t bytes);
+void *niz_arena_copy(niz_arena *a, const void *p, size_t bytes);
+char *niz_arena_string(niz_arena *a, const char *s);
+
+niz_mark niz_arena_mark(const niz_arena *a);
+void niz_arena_rewind(niz_arena *a, niz_mark m);
+
+#endif

@@ -1,0 +1,127 @@
+/* context.c - opening and closing, memory, the one sticky error.  SPDX-License-Identifier: MIT */
+#include "core/context.h"
+
+#include <malloc.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void *niz_context_realloc(const niz_options *o, void *p, size_t bytes)
+{
+    if (o->realloc) return o->realloc(o->user, p, bytes);
+    if (bytes) return realloc(p, bytes);
+    free(p);
+    return NULL;
+}
+
+niz *niz_open(const niz_options *options)
+{
+    niz_options o = options ? *options : (niz_options){0};
+    niz *z = niz_context_realloc(&o, NULL, sizeof *z);
+    if (!z) return NULL;
+    memset(z, 0, sizeof *z);
+    z->options = o;
+    z->training = true;
+    return z;
+}
+
+void niz_close(niz *z)
+{
+    if (!z) return;
+    for (int i = 0; i < NIZ_N_SLOTS; i++)
+        if (z->slot[i].state) z->slot[i].free(z, z->slot[i].state);
+    niz_context_realloc(&z->options, z, 0);
+}
+
+/* A size is kept before each piece so that bytes_now is exact whatever the allocator. */
+typedef union niz_header {
+    size_t bytes;
+    max_align_t align;
+} niz_header;
+
+void *niz_realloc(niz *z, void *p, size_t bytes)
+{
+    if (!z) return NULL;
+    niz_header *h = p ? (niz_header *)p - 1 : NULL;
+    size_t old = h ? h->bytes : 0;
+    if (!bytes) {
+        if (h) niz_context_realloc(&z->options, h, 0);
+        z->stats.bytes_now -= (int64_t)old;
+        return NULL;
+    }
+    niz_header *fresh = bytes > PTRDIFF_MAX - sizeof *h
+                            ? NULL
+                            : niz_context_realloc(&z->options, h, bytes + sizeof *h);
+    if (!fresh) {
+        niz_fail(z, (niz_at){0}, NIZ_E_MEMORY, "no memory for %zu bytes", bytes);
+        return NULL;
+    }
+    fresh->bytes = bytes;
+    z->stats.bytes_now += (int64_t)bytes - (int64_t)old;
+    if (z->stats.bytes_now > z->stats.bytes_peak) z->stats.bytes_peak = z->stats.bytes_now;
+    return fresh + 1;
+}
+
+void niz_free(niz *z, void *p)
+{
+    niz_realloc(z, p, 0);
+}
+
+bool niz_grow(niz *z, void *array, size_t element, size_t *capacity, size_t n)
+{
+    if (n <= *capacity) return true;
+    size_t more = *capacity ? *capacity * 2 : 16;
+    while (more < n) more *= 2;
+    void *old, *fresh;
+    memcpy(&old, array, sizeof old); /* array is the address of a pointer of any type */
+    if (!(fresh = niz_realloc(z, old, more * element))) return false;
+    memcpy(array, &fresh, sizeof fresh);
+    *capacity = more;
+    return true;
+}
+
+niz_status niz_error(const niz *z)
+{
+    return z ? z->status : NIZ_E_MEMORY;
+}
+
+const char *niz_message(const niz *z)
+{
+    return z ? z->message : "no context: niz_open found no memory";
+}
+
+niz_status niz_context_fail(niz *z, niz_status status, const char *prefix, const char *format,
+                            va_list args)
+{
+    if (z->status) return status;
+    z->status = status;
+    int n = snprintf(z->message, sizeof z->message, "%s", prefix);
+    if (n >= 0 && (size_t)n < sizeof z->message)
+        vsnprintf(z->message + n, sizeof z->message - (size_t)n, format, args);
+    return status;
+}
+
+void niz_remark(niz *z, const char *format, ...)
+{
+    if (!z->options.log) return;
+    char text[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    z->options.log(z->options.user, text);
+}
+
+void niz_set_training(niz *z, bool training)
+{
+    if (z) z->training = training;
+}
+
+bool niz_is_training(const niz *z)
+{
+    return z && z->training;
+}
+
+niz_stats niz_statistics(const niz *z)
+{
+    return z ? z->stats : (niz_stats){0};
+}

@@ -1,0 +1,41 @@
+/* context.h - what a context is to the library itself.
+ *
+ * The core knows nobody above it: what a later folder hangs on a context sits in a slot with a
+ * function that frees it.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef NIZ_CONTEXT_H
+#define NIZ_CONTEXT_H
+
+#include <niz/core.h>
+#include <stdarg.h>
+
+typedef enum niz_slot_id { NIZ_SLOT_EXEC, NIZ_SLOT_RECORDING, NIZ_N_SLOTS } niz_slot_id;
+
+/* Freed in the order of their numbers: execution hangs on recordings, not the reverse. */
+typedef struct niz_slot {
+    void *state;
+    void (*free)(niz *z, void *state);
+} niz_slot;
+
+struct niz {
+    niz_options options;
+    niz_slot slot[NIZ_N_SLOTS];
+    niz_stats stats;
+    bool training;
+    niz_status status;
+    char message[1024];
+};
+
+/* The beginning of a message, "matmul at mlp.c:41 (net/fc1): ", is the recording's business. */
+niz_status niz_context_fail(niz *z, niz_status status, const char *prefix, const char *format,
+                            va_list args);
+
+/** Memory of n elements for an array that grows: doubles *capacity until it holds n.  False (and
+ *  the error set) if there is none; the array is then as it was. */
+bool niz_grow(niz *z, void *array, size_t element, size_t *capacity, size_t n);
+
+/** Says a rare remark through the log callback. */
+void niz_remark(niz *z, const char *format, ...) NIZ_PRINTF(2, 3);
+
+#endif

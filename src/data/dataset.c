@@ -1,0 +1,55 @@
+/* dataset.c - what a data set is made of, and its end.
+ *
+ * Owns niz_dataset: the struct and every array in it are blocks of their own from the context's
+ * allocator.  A data set that a program filled in itself is never freed here.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "data/dataset.h"
+
+#include <string.h>
+
+#include "data/memory.h"
+
+niz_dataset *niz_dataset_new(niz *z, int64_t count, niz_shape sample)
+{
+    niz_dataset *d = niz_memory_zeroed(z, 1, sizeof *d);
+    if (!d) return NULL;
+    d->count = count;
+    d->sample = sample;
+    d->features = 1;
+    for (int i = 0; i < sample.rank; i++) d->features *= sample.dim[i];
+    return d;
+}
+
+void niz_dataset_free(niz *z, niz_dataset *d)
+{
+    if (!d) return;
+    niz_free(z, d->x);
+    niz_free(z, d->label);
+    niz_free(z, d->target);
+    niz_free(z, (void *)d->feature_names);
+    niz_free(z, (void *)d->class_names);
+    niz_free(z, d);
+}
+
+const char *const *niz_dataset_names(niz *z, int64_t n, const char *const *text)
+{
+    size_t pointers = (size_t)n * sizeof(char *), bytes = pointers;
+    for (int64_t i = 0; i < n; i++) bytes += strlen(text[i]) + 1;
+    const char **names = niz_realloc(z, NULL, bytes ? bytes : 1);
+    if (!names) return NULL;
+    char *to = (char *)names + pointers;
+    for (int64_t i = 0; i < n; i++) {
+        size_t length = strlen(text[i]) + 1;
+        names[i] = memcpy(to, text[i], length);
+        to += length;
+    }
+    return names;
+}
+
+niz_shape niz_dataset_shape(const niz_dataset *d, int64_t rows)
+{
+    niz_shape s = {d->sample.rank + 1, {rows}};
+    for (int i = 0; i < d->sample.rank; i++) s.dim[i + 1] = d->sample.dim[i];
+    return s;
+}

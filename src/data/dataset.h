@@ -1,0 +1,19 @@
+/* dataset.h - making a data set.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef NIZ_DATA_DATASET_H
+#define NIZ_DATA_DATASET_H
+
+#include <niz/data.h>
+
+/* A data set of so many samples of that shape; its arrays are NULL, to be filled in.  What is
+ * filled in is freed with it. */
+niz_dataset *niz_dataset_new(niz *z, int64_t count, niz_shape sample);
+
+/* Copies of n texts, pointers and characters in one block; NULL: the error is set. */
+const char *const *niz_dataset_names(niz *z, int64_t n, const char *const *text);
+
+/* [rows, sample...] */
+niz_shape niz_dataset_shape(const niz_dataset *d, int64_t rows);
+
+#endif

@@ -1,0 +1,138 @@
+/* reverse.c - the reverse sweep: from a graph to the graph of its gradients.
+ *
+ * Ids are a topological order, so one loop from the outputs down to the inputs is all there is: at
+ * each node the cotangent gy = ∂loss/∂y is complete, and each operand receives its share
+ *
+ *     gx_i += gy · ∂y/∂x_i          (.partial, .adjoint or .vjp of the operation's record)
+ *
+ * What a rule records is graph like any other, so gradients can be differentiated again.  A
+ * cotangent that does not exist is absent (NIZ_NONE), never a tensor of zeros.
+ *
+ * SPDX-License-Identifier: MIT */
+#include <string.h>
+
+#include "core/type.h"
+#include "diff/diff.h"
+
+typedef struct niz_reverse {
+    niz_cone cone;
+    uint32_t *g; /* the cotangent of node cone.lo + i, or NIZ_NONE */
+} niz_reverse;
+
+static void niz_reverse_add(niz_reverse *s, uint32_t id, niz_t g)
+{
+    uint32_t *sum = &s->g[id - s->cone.lo];
+    if (*sum != NIZ_NONE) g = niz_add(niz_handle(s->cone.r, *sum), g);
+    *sum = g.id;
+}
+
+/* Sums gy over the axes along which x was broadcast. */
+static niz_t niz_reverse_unbroadcast(niz_t gy, niz_t x)
+{
+    niz_shape from = niz_shape_of(gy), to = niz_shape_of(x);
+    if (niz_shape_equal(&from, &to)) return gy;
+    niz_axes axes = {0};
+    int extra = from.rank - to.rank;
+    for (int d = 0; d < from.rank; d++)
+        if (d < extra || (to.dim[d - extra] == 1 && from.dim[d] != 1)) axes.axis[axes.n++] = d;
+    niz_t sum = axes.n ? niz_sum(gy, .axes = axes) : gy;
+    return niz_reshape(sum, to);
+}
+
+/* The share of operand i: inert if there is none. */
+static niz_t niz_reverse_share(niz_reverse *s, const niz_app *p, int i, niz_t gy)
+{
+    if (p->op->vjp) return p->op->vjp(p, i, gy);
+    if (p->op->adjoint) return p->op->adjoint(p, i, gy);
+    niz_t d = p->op->partial(p, i);
+    if (!niz_is_valid(d)) return d;
+    return niz_reverse_unbroadcast(niz_chain(s->cone.r, gy, d), p->x[i]);
+}
+
+static void niz_reverse_node(niz_reverse *s, uint32_t id)
+{
+    niz_recording *r = s->cone.r;
+    niz_t x[NIZ_MAX_ARITY];
+    niz_app p = niz_app_of(r, id, x);
+    bool some = false;
+    for (int i = 0; i < p.n; i++) some = some || niz_cone_has(&s->cone, x[i].id);
+    if (!some) return;
+    if (!p.op->partial && !p.op->adjoint && !p.op->vjp) {
+        niz_no_rule(r, id);
+        return;
+    }
+    niz_place_state place = niz_place_begin(r, r->g.node[id].place, p.op);
+    niz_t gy = niz_handle(r, s->g[id - s->cone.lo]);
+    for (int i = 0; i < p.n && !r->z->status; i++) {
+        if (!niz_cone_has(&s->cone, x[i].id)) continue;
+        niz_t share = niz_reverse_share(s, &p, i, gy);
+        if (niz_is_valid(share)) niz_reverse_add(s, x[i].id, share);
+    }
+    niz_place_end(r, place);
+}
+
+static bool niz_reverse_begin(niz_reverse *s, int n_y, const niz_t *y, const niz_t *gy)
+{
+    size_t bytes = sizeof *s->g * ((size_t)(s->cone.hi - s->cone.lo) + 1);
+    if (!(s->g = niz_realloc(s->cone.r->z, NULL, bytes))) return false;
+    memset(s->g, 0xff, bytes);
+    for (int i = 0; i < n_y; i++)
+        if (niz_cone_has(&s->cone, y[i].id)) niz_reverse_add(s, y[i].id, gy[i]);
+    return true;
+}
+
+static bool niz_reverse_types_fit(niz_at at, int n, const niz_t *y, const niz_t *gy)
+{
+    for (int i = 0; i < n; i++) {
+        niz_recording *r = niz_recording_of(y[i].z);
+        if (!r || r->z->status || !niz_handle_node(r, at, y[i], "vjp: a value") ||
+            !niz_handle_node(r, at, gy[i], "vjp: a cotangent"))
+            return false;
+        niz_shape a = niz_shape_of(y[i]), b = niz_shape_of(gy[i]);
+        if (niz_shape_equal(&a, &b) && niz_dtype_of(y[i]) == niz_dtype_of(gy[i])) continue;
+        niz_fail(r->z, at, NIZ_E_SHAPE, "vjp: the cotangent %s is not of the value's type %s",
+                 niz_type_text(niz_dtype_of(gy[i]), &b).text,
+                 niz_type_text(niz_dtype_of(y[i]), &a).text);
+        return false;
+    }
+    return true;
+}
+
+void niz_vjp_at(niz_at at, int n_y, const niz_t *y, const niz_t *gy, int n_x, const niz_t *x,
+                niz_t *gx)
+{
+    niz_reverse s = {.g = NULL};
+    niz *z = niz_context_of(n_y, y);
+    for (int i = 0; i < n_x; i++) gx[i] = niz_inert(z);
+    if (niz_reverse_types_fit(at, n_y, y, gy) && niz_cone_find(&s.cone, at, "vjp", n_x, x, n_y, y) &&
+        niz_reverse_begin(&s, n_y, y, gy)) {
+        for (uint32_t id = s.cone.hi; id-- > s.cone.lo && !z->status;)
+            if (s.g[id - s.cone.lo] != NIZ_NONE) niz_reverse_node(&s, id);
+        for (int i = 0; i < n_x && !z->status; i++) {
+            uint32_t g = x[i].id < s.cone.hi ? s.g[x[i].id - s.cone.lo] : NIZ_NONE;
+            gx[i] = g != NIZ_NONE ? niz_handle(s.cone.r, g) : niz_full_like_at(at, x[i], 0);
+        }
+    }
+    if (z) niz_free(z, s.g);
+    niz_cone_free(&s.cone);
+}
+
+void niz_grad_at(niz_at at, niz_t y, int n, const niz_t *x, niz_t *gx)
+{
+    niz_shape s = niz_shape_of(y);
+    for (int i = 0; i < n; i++) gx[i] = niz_inert(y.z);
+    if (niz_is_valid(y) && niz_shape_count(&s) != 1) {
+        niz_fail(y.z, at, NIZ_E_SHAPE,
+                 "grad: needs a value of one element, not %s; niz_sum it, or give niz_vjp a "
+                 "cotangent",
+                 niz_type_text(niz_dtype_of(y), &s).text);
+        return;
+    }
+    if (niz_is_valid(y) && !niz_dtype_is_float(niz_dtype_of(y))) {
+        niz_fail(y.z, at, NIZ_E_DTYPE, "grad: needs f32 or f64, not %s",
+                 niz_type_text(niz_dtype_of(y), &s).text);
+        return;
+    }
+    niz_t one = niz_full_like_at(at, y, 1);
+    niz_vjp_at(at, 1, &y, &one, n, x, gx);
+}

@@ -1,0 +1,181 @@
+/* exec.h - plans and how they run.
+ *
+ *   recording ─ live.c ─> live part, key ─ plan.c ─> plan (found, or passes + lower.c)
+ *                                                      │
+ *   values, parameters <─ run.c ── tasks over ranges ──┘
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef NIZ_EXEC_H
+#define NIZ_EXEC_H
+
+#include "core/hash.h"
+#include "exec/loops.h"
+#include "passes/pass.h"
+
+/* ---- the live part of a recording ----------------------------------------------------------- */
+
+/** What a run needs: nodes that outputs depend on, ending at values that exist already.  Arrays
+ *  are kept from run to run. */
+typedef struct niz_live {
+    uint32_t *number; /* of each node of the recording: its place in `id`, or NIZ_NONE */
+    size_t number_capacity;
+    uint32_t *id; /* live nodes, ascending: a topological order */
+    size_t n, id_capacity;
+    void **data; /* values of data leaves, in order of first use */
+    size_t n_data, data_capacity;
+    uint32_t *literal; /* live numbers of literals */
+    size_t n_literals, literal_capacity;
+    uint32_t *words; /* what is hashed */
+    size_t n_words, word_capacity;
+    uint32_t *out; /* recording ids: n_want wanted ones, then assignments */
+    size_t out_capacity;
+    int n_out, n_want;
+    uint32_t cut; /* nodes below are not looked at: the smallest live id */
+} niz_live;
+
+typedef enum niz_leaf_kind { NIZ_NOT_A_LEAF, NIZ_LEAF_DATA, NIZ_LEAF_PARAM, NIZ_LEAF_LITERAL } niz_leaf_kind;
+
+/** Whether a node needs no computing in this recording now. */
+niz_leaf_kind niz_live_leaf(const niz_recording *r, uint32_t id);
+/** Finds the live part of live->out.  False (error set) without memory, or if a value needs a
+ *  parameter's overwritten version. */
+bool niz_live_find(niz_recording *r, niz_live *live);
+/** XXH3-128 of the live part: with literals' values, or with them as data. */
+XXH128_hash_t niz_live_key(const niz_recording *r, niz_live *live, bool literals_as_data);
+void niz_live_free(niz *z, niz_live *live);
+
+/* ---- plans ----------------------------------------------------------------------------------- */
+
+/** A buffer's memory: which base, and how many bytes into it. */
+typedef struct niz_address {
+    uint32_t base;
+    int64_t bytes;
+} niz_address;
+
+typedef enum niz_task_kind {
+    NIZ_TASK_MAP,
+    NIZ_TASK_REDUCE,
+    NIZ_TASK_CONTRACT,
+    NIZ_TASK_CONV,
+    NIZ_TASK_EVAL
+} niz_task_kind;
+
+/** One node's work, ready to run: a loop, its buffers (operands, then the result), and how much
+ *  there is to share out. */
+typedef struct niz_task {
+    niz_task_kind kind;
+    uint32_t origin; /* number of the live node, for messages */
+    int n;           /* buffers */
+    niz_address *buffer;
+    union {
+        niz_map_loop *map;
+        niz_reduce_loop *reduce;
+        niz_contract_loop *contract;
+        niz_conv_loop *conv;
+        niz_eval *eval; /* x[i].data is filled in at each run */
+    } loop;
+    const niz_op *op;
+    int64_t units; /* of the range that is cut into pieces */
+    double work;   /* about the elements' operations in all */
+    niz_dtype dtype; /* of the result, and its elements: for trap_nan */
+    int64_t count;
+} niz_task;
+
+/** Where a base's memory comes from at each run. */
+typedef struct niz_base {
+    niz_home home;
+    int64_t value; /* ARENA: offset; OUTPUT: index; PARAM: index; LEAF: slot of data, see below */
+    bool constant; /* LEAF: value is an index into constants instead */
+} niz_base;
+
+typedef struct niz_plan {
+    struct niz_plan *next; /* in its bucket */
+    XXH128_hash_t key, form; /* form: literals as data */
+    bool literals_as_data;
+    uint64_t last_used;
+    int64_t nodes;
+    niz_arena arena; /* all of the below */
+    niz_task *task;
+    size_t n_tasks;
+    niz_base *base;
+    size_t n_bases;
+    int64_t *constant; /* literals, eight bytes each, in their own dtype */
+    int n_out, n_want;
+    int64_t *out_bytes;   /* of wanted values */
+    niz_address *commit;  /* of assignments: to be copied to the parameter; base NIZ_NONE: no */
+    int64_t *commit_param, *commit_bytes;
+    int64_t arena_bytes, scratch_bytes, naive_bytes;
+    niz_pass_count count[NIZ_MAX_PASSES];
+} niz_plan;
+
+#define NIZ_PLAN_BUCKETS 1024
+
+/** Execution's state in a context. */
+typedef struct niz_exec {
+    niz *z;
+    const niz_loops *loops;
+    int threads;
+    niz_live live;
+    niz_plan *bucket[NIZ_PLAN_BUCKETS];
+    uint64_t clock;
+    void *arena; /* of the running plan: as large as any has needed */
+    size_t arena_bytes;
+    void *scratch;
+    size_t scratch_bytes; /* a thread */
+    void **base;
+    size_t base_capacity;
+    int64_t *literal; /* values of literals that became data */
+    size_t literal_capacity;
+    struct niz_map_entry *map; /* parsed .map texts by operation and dtypes */
+    size_t n_maps, map_capacity;
+} niz_exec;
+
+niz_exec *niz_exec_of(niz *z);
+
+/** Fills e->live.out: the wanted nodes that have no value yet, then the pending assignments.  False:
+ *  error set. */
+bool niz_run_collect(niz_exec *e, niz_recording *r, niz_at at, int n, const niz_t *want);
+
+/** The plan for the live part: found, or made.  NULL: error set. */
+niz_plan *niz_plan_get(niz_exec *e, niz_recording *r);
+/** A graph ready for placement, from the live part, through all passes. */
+bool niz_plan_work(niz_exec *e, niz_recording *r, bool literals_as_data, niz_work *work,
+                   niz_pass_count *count);
+void niz_plan_free(niz *z, niz_plan *p);
+void niz_plans_free(niz_exec *e);
+
+/** Tasks, bases and commits of a placed graph. */
+bool niz_lower(niz_exec *e, niz_plan *plan, const niz_work *w, const niz_placement *p);
+
+/** The parsed .map of an operation for these dtypes; kept for the context's life. */
+const niz_map *niz_map_of(niz_exec *e, const niz_op *op, int n, const niz_dtype *in,
+                          niz_dtype out);
+
+void niz_maps_free(niz_exec *e);
+
+/** Folds a map of literals (niz_pass_env.fold). */
+bool niz_fold(niz *z, const niz_graph *g, const niz_op *op, int n, const uint32_t *arg,
+              niz_attrs attr, niz_dtype dtype, double *value);
+/** A double in the memory format of dtype, and back (false if a double cannot hold it). */
+int64_t niz_constant_bits(niz_dtype dtype, double v);
+bool niz_constant_value(niz_dtype dtype, const void *p, double *v);
+
+/** Runs a plan on the live part: outputs to out[0..n_want-1], parameters committed at the end.
+ *  False (error set): nothing is committed. */
+bool niz_plan_run(niz_exec *e, niz_recording *r, niz_plan *plan, void *const *out);
+
+/** Runs f on pieces of [0, units) by up to `threads` threads. */
+typedef void niz_piece(void *state, int thread, int64_t begin, int64_t end);
+void niz_parallel(int threads, int64_t units, niz_piece *f, void *state);
+/** Threads to use, from the options, NIZ_THREADS and the machine. */
+int niz_thread_count(const niz_options *o);
+
+/* ---- index spaces (space.c) ------------------------------------------------------------------- */
+
+/** The space of shape, walked by n buffers with these strides (a row of NIZ_MAX_RANK each): sizes
+ *  of 1 dropped, neighbouring axes merged where every buffer allows it. */
+void niz_space_make(niz_loop_space *s, int rank, const int64_t *dim, int n,
+                    int64_t stride[][NIZ_MAX_RANK]);
+int64_t niz_space_count(const niz_loop_space *s);
+
+#endif

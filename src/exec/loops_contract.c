@@ -1,0 +1,218 @@
+/* loops_contract.c - contractions over any strides: y[batch, m, n] = sum over k of a * b.
+ *
+ * A unit is a block of columns (n) times a block of rows (m) of one batch entry, rows innermost;
+ * a range of units is cut into at most three rectangles an entry, so that whoever takes many units
+ * packs the columns' operand once for all of them.  How operands lie is asked once a rectangle, by
+ * tables of offsets: contiguous columns are copied, contiguous k is turned, anything else is
+ * gathered.  The sums themselves are tile.h's.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "exec/tile.h"
+
+/* A unit is small: runs merge them, and many let every thread have a share. */
+#define NIZ_CONTRACT_UNIT_COLS 32
+#define NIZ_CONTRACT_UNIT_ROWS 64
+
+/* The loop seen as rows x columns.  A single column becomes a single row: the product commutes. */
+typedef struct niz_contract_plan {
+    const niz_contract_loop *loop;
+    const niz_loop_space *rows, *cols;
+    int a, b; /* buffers of rows and columns in batch and k: 0 and 1, or 1 and 0 */
+    int64_t n_rows, n_cols, n_k;
+    int64_t row_units, col_units;
+} niz_contract_plan;
+
+/* Tables and panels of one rectangle, in scratch. */
+typedef struct niz_contract_work {
+    int64_t *row_off, *col_off, *a_off, *b_off;
+    void *panels, *packed_rows;
+} niz_contract_work;
+
+static niz_contract_plan niz_contract_make_plan(const niz_contract_loop *l)
+{
+    int64_t m = niz_tile_count(&l->m), n = niz_tile_count(&l->n);
+    bool swap = n == 1 && m > 1;
+    niz_contract_plan p = {
+        .loop = l, .rows = swap ? &l->n : &l->m, .cols = swap ? &l->m : &l->n,
+        .a = swap, .b = !swap, .n_rows = swap ? n : m, .n_cols = swap ? m : n,
+        .n_k = niz_tile_count(&l->k),
+    };
+    p.row_units = niz_tile_ceil(p.n_rows, NIZ_CONTRACT_UNIT_ROWS);
+    p.col_units = niz_tile_ceil(p.n_cols, NIZ_CONTRACT_UNIT_COLS);
+    return p;
+}
+
+/* Hands out scratch from base, or with base NULL only counts it. */
+static size_t niz_contract_lay_out(const niz_contract_plan *p, char *base, niz_contract_work *w)
+{
+    size_t size = niz_tile_size(p->loop->dtype);
+    int64_t k = niz_tile_min(p->n_k, NIZ_TILE_K);
+    int64_t cols = niz_tile_min(p->n_cols, NIZ_TILE_COLS);
+    char *at = base;
+    w->row_off = niz_tile_take(&at, niz_tile_min(p->n_rows, NIZ_TILE_ROWS), sizeof(int64_t));
+    w->col_off = niz_tile_take(&at, cols, sizeof(int64_t));
+    w->a_off = niz_tile_take(&at, k, sizeof(int64_t));
+    w->b_off = niz_tile_take(&at, k, sizeof(int64_t));
+    w->packed_rows = niz_tile_take(&at, k * NIZ_TILE_MAX_R, size);
+    cols = niz_tile_ceil(cols, NIZ_TILE_MAX_NR) * NIZ_TILE_MAX_NR;
+    w->panels = niz_tile_take(&at, k * cols, size);
+    return (size_t)(at - base);
+}
+
+/* ---- floating: one rectangle ----------------------------------------------------------------- */
+
+#define RECTANGLE(T, NAME)                                                                         \
+    /* The columns' operand where it lies, if few rows will read it; else packed. */               \
+    static niz_tile_b NAME(niz_contract_columns)(const T *b, const niz_contract_work *w,           \
+                                                 int64_t rows, int64_t cols, int64_t n)            \
+    {                                                                                              \
+        const int64_t nr = 2 * NIZ_VECTOR_BYTES / (int64_t)sizeof(T);                              \
+        niz_tile_b t = {w->panels, nr, n * nr, cols};                                              \
+        int64_t step;                                                                              \
+        if (rows <= NIZ_TILE_R && cols % nr == 0 && niz_tile_unit(w->col_off, cols) &&             \
+            niz_tile_even(w->b_off, n, &step))                                                     \
+            return (niz_tile_b){b + w->col_off[0] + w->b_off[0], step, nr, cols};                  \
+        bool k_unit = niz_tile_unit(w->b_off, n);                                                  \
+        for (int64_t j = 0; j < cols; j += nr)                                                     \
+            NAME(niz_tile_pack_panel)                                                              \
+            (b, w->col_off + j, niz_tile_min(nr, cols - j), w->b_off, k_unit, n,                   \
+             (T *)w->panels + j * n);                                                              \
+        return t;                                                                                  \
+    }                                                                                              \
+                                                                                                   \
+    static void NAME(niz_contract_rectangle)(const niz_contract_plan *p,                           \
+                                             const niz_contract_work *w, const T *a, const T *b,   \
+                                             T *y, int64_t rows, int64_t cols)                     \
+    {                                                                                              \
+        const niz_loop_space *k = &p->loop->k;                                                     \
+        niz_tile_a left = {a, w->row_off, w->a_off, rows, w->packed_rows};                         \
+        niz_tile_y to = {y, p->n_cols, NULL, true};                                                \
+        if (p->n_k == 0) NAME(niz_tile_zero)(&to, rows, cols);                                     \
+        for (int64_t k0 = 0; k0 < p->n_k; k0 += NIZ_TILE_K) {                                      \
+            int64_t n = niz_tile_min(NIZ_TILE_K, p->n_k - k0);                                     \
+            niz_tile_offsets(k, p->a, k0, n, w->a_off);                                            \
+            niz_tile_offsets(k, p->b, k0, n, w->b_off);                                            \
+            niz_tile_b right = NAME(niz_contract_columns)(b, w, rows, cols, n);                    \
+            NAME(niz_tile_block)(&left, &right, n, &to);                                           \
+            to.first = false;                                                                      \
+        }                                                                                          \
+    }
+RECTANGLE(float, NIZ_TILE_F32)
+RECTANGLE(double, NIZ_TILE_F64)
+
+/* ---- integers: sums wrap, so their order is free --------------------------------------------- */
+
+#define INTEGERS(T, U, NAME)                                                                       \
+    static void NAME(niz_contract_rectangle)(const niz_contract_plan *p,                           \
+                                             const niz_contract_work *w, const T *a, const T *b,   \
+                                             T *y, int64_t rows, int64_t cols)                     \
+    {                                                                                              \
+        niz_tile_y to = {y, p->n_cols, NULL, true};                                                \
+        NAME(niz_tile_zero)(&to, rows, cols);                                                      \
+        for (int64_t k0 = 0; k0 < p->n_k; k0 += NIZ_TILE_K) {                                      \
+            int64_t n = niz_tile_min(NIZ_TILE_K, p->n_k - k0);                                     \
+            niz_tile_offsets(&p->loop->k, p->a, k0, n, w->a_off);                                  \
+            niz_tile_offsets(&p->loop->k, p->b, k0, n, w->b_off);                                  \
+            for (int64_t i = 0; i < rows; i++)                                                     \
+                for (int64_t j = 0; j < cols; j++) {                                               \
+                    const T *u = a + w->row_off[i], *v = b + w->col_off[j];                        \
+                    U sum = (U)y[i * p->n_cols + j];                                               \
+                    for (int64_t q = 0; q < n; q++)                                                \
+                        sum += (U)u[w->a_off[q]] * (U)v[w->b_off[q]];                              \
+                    y[i * p->n_cols + j] = (T)sum;                                                 \
+                }                                                                                  \
+        }                                                                                          \
+    }
+INTEGERS(int32_t, uint32_t, NIZ_TILE_I32)
+INTEGERS(int64_t, uint64_t, NIZ_TILE_I64)
+
+/* ---- units ----------------------------------------------------------------------------------- */
+
+typedef struct niz_contract_call {
+    niz_contract_plan plan;
+    niz_contract_work work;
+    const char *a, *b; /* at the batch entry */
+    char *y;
+} niz_contract_call;
+
+/* Rows [row, row + rows) times columns [col, col + cols): within the tables' sizes. */
+static void niz_contract_piece(const niz_contract_call *c, int64_t row, int64_t rows, int64_t col,
+                               int64_t cols)
+{
+    const niz_contract_plan *p = &c->plan;
+    char *y = c->y + (row * p->n_cols + col) * (int64_t)niz_tile_size(p->loop->dtype);
+    niz_tile_offsets(p->rows, 0, row, rows, c->work.row_off);
+    niz_tile_offsets(p->cols, 0, col, cols, c->work.col_off);
+    const void *a = c->a, *b = c->b;
+    switch (p->loop->dtype) {
+    case NIZ_F32: niz_contract_rectangle_f32(p, &c->work, a, b, (void *)y, rows, cols); break;
+    case NIZ_F64: niz_contract_rectangle_f64(p, &c->work, a, b, (void *)y, rows, cols); break;
+    case NIZ_I32: niz_contract_rectangle_i32(p, &c->work, a, b, (void *)y, rows, cols); break;
+    case NIZ_I64: niz_contract_rectangle_i64(p, &c->work, a, b, (void *)y, rows, cols); break;
+    default: break;
+    }
+}
+
+/* Units of rows [r0, r1) in units of columns [c0, c1). */
+static void niz_contract_units_of(const niz_contract_call *c, int64_t r0, int64_t r1, int64_t c0,
+                                  int64_t c1)
+{
+    const niz_contract_plan *p = &c->plan;
+    int64_t row_end = niz_tile_min(r1 * NIZ_CONTRACT_UNIT_ROWS, p->n_rows);
+    int64_t col_end = niz_tile_min(c1 * NIZ_CONTRACT_UNIT_COLS, p->n_cols);
+    for (int64_t col = c0 * NIZ_CONTRACT_UNIT_COLS; col < col_end; col += NIZ_TILE_COLS)
+        for (int64_t row = r0 * NIZ_CONTRACT_UNIT_ROWS; row < row_end; row += NIZ_TILE_ROWS)
+            niz_contract_piece(c, row, niz_tile_min(NIZ_TILE_ROWS, row_end - row), col,
+                               niz_tile_min(NIZ_TILE_COLS, col_end - col));
+}
+
+/* Units [begin, end) of one batch entry: the rest of a column of units, whole ones, a start. */
+static void niz_contract_entry(const niz_contract_call *c, int64_t begin, int64_t end)
+{
+    int64_t high = c->plan.row_units;
+    while (begin < end) {
+        int64_t row = begin % high, col = begin / high;
+        int64_t whole = row == 0 ? (end - begin) / high : 0;
+        if (whole > 0) {
+            niz_contract_units_of(c, 0, high, col, col + whole);
+            begin += whole * high;
+        } else {
+            int64_t rows = niz_tile_min(high - row, end - begin);
+            niz_contract_units_of(c, row, row + rows, col, col + 1);
+            begin += rows;
+        }
+    }
+}
+
+int64_t NIZ_ISA_NAME(niz_contract_units)(const niz_contract_loop *l)
+{
+    niz_contract_plan p = niz_contract_make_plan(l);
+    return niz_tile_count(&l->batch) * p.row_units * p.col_units;
+}
+
+size_t NIZ_ISA_NAME(niz_contract_scratch)(const niz_contract_loop *l)
+{
+    niz_contract_plan p = niz_contract_make_plan(l);
+    niz_contract_work w;
+    return niz_contract_lay_out(&p, NULL, &w);
+}
+
+void NIZ_ISA_NAME(niz_contract_run)(const niz_contract_loop *l, const void *a, const void *b,
+                                    void *y, int64_t begin, int64_t end, void *scratch)
+{
+    niz_contract_call c = {.plan = niz_contract_make_plan(l)};
+    const niz_contract_plan *p = &c.plan;
+    int64_t size = (int64_t)niz_tile_size(l->dtype), each = p->row_units * p->col_units;
+    const void *side[2] = {a, b};
+    niz_contract_lay_out(p, scratch, &c.work);
+    for (int64_t next; begin < end; begin = next) {
+        int64_t entry = begin / each, off[2];
+        next = niz_tile_min((entry + 1) * each, end);
+        niz_tile_offsets(&l->batch, p->a, entry, 1, &off[0]);
+        niz_tile_offsets(&l->batch, p->b, entry, 1, &off[1]);
+        c.a = (const char *)side[p->a] + off[0] * size;
+        c.b = (const char *)side[p->b] + off[1] * size;
+        c.y = (char *)y + entry * p->n_rows * p->n_cols * size;
+        niz_contract_entry(&c, begin - entry * each, next - entry * each);
+    }
+}

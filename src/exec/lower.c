@@ -1,0 +1,282 @@
+/* lower.c - from a placed graph to tasks: one loop a node, with addresses and strides.
+ *
+ * Views and leaves become addresses; every other node becomes one task of its form.
+ *
+ * SPDX-License-Identifier: MIT */
+#include <string.h>
+
+#include "core/type.h"
+#include "exec/exec.h"
+
+typedef struct niz_lowering {
+    niz_exec *e;
+    niz_plan *plan;
+    const niz_work *w;
+    const niz_placement *p;
+    uint32_t *base; /* of each node that owns memory: its index in plan->base */
+} niz_lowering;
+
+static void *niz_lower_alloc(niz_lowering *l, size_t bytes)
+{
+    void *p = niz_arena_alloc(&l->plan->arena, bytes);
+    if (p) memset(p, 0, bytes);
+    return p;
+}
+
+/* ---- addresses ------------------------------------------------------------------------------ */
+
+static const niz_view *niz_lower_view(const niz_lowering *l, uint32_t id)
+{
+    return &l->p->layout[id].view;
+}
+
+static niz_address niz_lower_address(const niz_lowering *l, uint32_t id)
+{
+    size_t size = niz_dtype_size((niz_dtype)l->w->g.node[id].dtype);
+    return (niz_address){l->base[l->p->layout[id].root],
+                         niz_lower_view(l, id)->offset * (int64_t)size};
+}
+
+/* Where each owner's memory comes from; literals go to the plan's constants. */
+static bool niz_lower_bases(niz_lowering *l)
+{
+    const niz_graph *g = &l->w->g;
+    niz_plan *plan = l->plan;
+    int64_t n_constants = 0;
+    plan->base = niz_lower_alloc(l, sizeof *plan->base * (g->n + 1));
+    plan->constant = niz_lower_alloc(l, sizeof *plan->constant * (g->n + 1));
+    if (!plan->base || !plan->constant) return false;
+    for (uint32_t id = 0; id < g->n; id++) {
+        const niz_node *n = &g->node[id];
+        const niz_place_of *p = &l->p->place[id];
+        double v;
+        if (niz_op_form(n->op) == NIZ_FORM_VIEW) continue;
+        niz_base b = {p->home, p->offset, false};
+        if (n->op == &niz_op_param) {
+            b = (niz_base){NIZ_HOME_PARAM, n->attr[0], false};
+        } else if (n->op == &niz_op_literal) {
+            memcpy(&v, n->attr, sizeof v);
+            plan->constant[n_constants] = niz_constant_bits((niz_dtype)n->dtype, v);
+            b = (niz_base){NIZ_HOME_LEAF, n_constants++, true};
+        } else if (n->op == &niz_op_data) {
+            b.value = n->attr[0];
+        }
+        l->base[id] = (uint32_t)plan->n_bases;
+        plan->base[plan->n_bases++] = b;
+    }
+    return true;
+}
+
+/* ---- one task a form ------------------------------------------------------------------------ */
+
+/* Strides of operand x walked along the axes of shape: 0 where it broadcasts. */
+static void niz_lower_broadcast(const niz_view *x, const niz_shape *shape, int64_t *stride)
+{
+    int skip = shape->rank - x->shape.rank;
+    for (int d = 0; d < shape->rank; d++)
+        stride[d] = d < skip || (x->shape.dim[d - skip] == 1 && shape->dim[d] != 1)
+                        ? 0
+                        : x->stride[d - skip];
+}
+
+static bool niz_lower_map(niz_lowering *l, uint32_t id, niz_task *t)
+{
+    const niz_node *n = &l->w->g.node[id];
+    niz_dtype in[4];
+    int64_t stride[NIZ_LOOP_MAX_BUFFERS][NIZ_MAX_RANK];
+    if (n->n_arg > 4) return false;
+    for (int i = 0; i < n->n_arg; i++) {
+        in[i] = (niz_dtype)l->w->g.node[n->arg[i]].dtype;
+        niz_lower_broadcast(niz_lower_view(l, n->arg[i]), n->shape, stride[i]);
+    }
+    niz_shape_strides(n->shape, stride[n->n_arg]);
+    niz_map_loop *loop = t->loop.map = niz_lower_alloc(l, sizeof *loop);
+    if (!loop || !(loop->map = niz_map_of(l->e, n->op, n->n_arg, in, (niz_dtype)n->dtype)))
+        return false;
+    niz_space_make(&loop->space, n->shape->rank, n->shape->dim, n->n_arg + 1, stride);
+    t->kind = NIZ_TASK_MAP;
+    t->units = t->count;
+    t->work = (double)t->count * (1 + loop->map->n);
+    size_t scratch = l->e->loops->map_scratch(loop->map);
+    if ((int64_t)scratch > l->plan->scratch_bytes) l->plan->scratch_bytes = (int64_t)scratch;
+    return true;
+}
+
+static bool niz_lower_reduce(niz_lowering *l, uint32_t id, niz_task *t)
+{
+    const niz_node *n = &l->w->g.node[id];
+    const niz_view *x = niz_lower_view(l, n->arg[0]);
+    int axis = (int)n->attr[0];
+    int64_t stride[2][NIZ_MAX_RANK];
+    for (int d = 0; d < n->shape->rank; d++) stride[0][d] = x->stride[d < axis ? d : d + 1];
+    niz_shape_strides(n->shape, stride[1]);
+    niz_reduce_loop *loop = t->loop.reduce = niz_lower_alloc(l, sizeof *loop);
+    if (!loop) return false;
+    loop->dtype = (niz_dtype)l->w->g.node[n->arg[0]].dtype;
+    loop->combine = n->op->combine;
+    loop->n = x->shape.dim[axis];
+    loop->stride = x->stride[axis];
+    niz_space_make(&loop->space, n->shape->rank, n->shape->dim, 2, stride);
+    t->kind = NIZ_TASK_REDUCE;
+    t->units = t->count;
+    t->work = (double)t->count * (double)(loop->n + 8);
+    return true;
+}
+
+/* The axes [from, to) of one or two operands as a space. */
+static void niz_lower_group(niz_loop_space *s, const niz_view *a, int from_a, const niz_view *b,
+                            int from_b, int n, const int64_t *y_stride)
+{
+    int64_t stride[3][NIZ_MAX_RANK];
+    int buffers = 0;
+    if (a) memcpy(stride[buffers++], a->stride + from_a, sizeof(int64_t) * (size_t)n);
+    if (b) memcpy(stride[buffers++], b->stride + from_b, sizeof(int64_t) * (size_t)n);
+    if (y_stride) memcpy(stride[buffers++], y_stride, sizeof(int64_t) * (size_t)n);
+    niz_space_make(s, n, a ? a->shape.dim + from_a : b->shape.dim + from_b, buffers,
+                   stride);
+}
+
+static bool niz_lower_contract(niz_lowering *l, uint32_t id, niz_task *t)
+{
+    const niz_node *n = &l->w->g.node[id];
+    const niz_view *a = niz_lower_view(l, n->arg[0]), *b = niz_lower_view(l, n->arg[1]);
+    int batch = (int)n->attr[0], sum = (int)n->attr[1];
+    int m = a->shape.rank - batch - sum, k = b->shape.rank - batch - sum;
+    int64_t y_stride[NIZ_MAX_RANK];
+    niz_contract_loop *loop = t->loop.contract = niz_lower_alloc(l, sizeof *loop);
+    if (!loop) return false;
+    niz_shape_strides(n->shape, y_stride);
+    loop->dtype = (niz_dtype)n->dtype;
+    niz_lower_group(&loop->batch, a, 0, b, 0, batch, y_stride);
+    niz_lower_group(&loop->m, a, batch, NULL, 0, m, NULL);
+    niz_lower_group(&loop->n, NULL, 0, b, batch, k, NULL);
+    niz_lower_group(&loop->k, a, batch + m, b, batch + k, sum, NULL);
+    t->kind = NIZ_TASK_CONTRACT;
+    t->units = l->e->loops->contract_units(loop);
+    t->work = (double)t->count * (double)niz_space_count(&loop->k) / 8;
+    size_t scratch = l->e->loops->contract_scratch(loop);
+    if ((int64_t)scratch > l->plan->scratch_bytes) l->plan->scratch_bytes = (int64_t)scratch;
+    return true;
+}
+
+static bool niz_lower_conv(niz_lowering *l, uint32_t id, niz_task *t)
+{
+    const niz_node *n = &l->w->g.node[id];
+    const niz_view *x = niz_lower_view(l, n->arg[0]), *w = niz_lower_view(l, n->arg[1]);
+    int s = n->shape->rank - 3;
+    niz_conv_loop *loop = t->loop.conv = niz_lower_alloc(l, sizeof *loop);
+    if (!loop) return false;
+    *loop = (niz_conv_loop){.dtype = (niz_dtype)n->dtype, .spatial = s, .batch = x->shape.dim[0],
+                            .groups = x->shape.dim[1], .in = x->shape.dim[2],
+                            .out = w->shape.dim[1]};
+    for (int d = 0; d < s; d++) {
+        loop->x_size[d] = x->shape.dim[3 + d];
+        loop->w_size[d] = w->shape.dim[3 + d];
+        loop->y_size[d] = n->shape->dim[3 + d];
+        loop->step[d] = n->attr[d];
+        loop->dilation[d] = n->attr[s + d];
+        loop->lo[d] = n->attr[2 * s + d];
+        loop->hole[d] = n->attr[4 * s + d];
+    }
+    memcpy(loop->x_stride, x->stride, sizeof(int64_t) * (size_t)(3 + s));
+    memcpy(loop->w_stride, w->stride, sizeof(int64_t) * (size_t)(3 + s));
+    int64_t taps = loop->in;
+    for (int d = 0; d < s; d++) taps *= loop->w_size[d];
+    t->kind = NIZ_TASK_CONV;
+    t->units = l->e->loops->conv_units(loop);
+    t->work = (double)t->count * (double)taps / 8;
+    size_t scratch = l->e->loops->conv_scratch(loop);
+    if ((int64_t)scratch > l->plan->scratch_bytes) l->plan->scratch_bytes = (int64_t)scratch;
+    return true;
+}
+
+static niz_buffer niz_lower_buffer(const niz_lowering *l, uint32_t id)
+{
+    const niz_view *v = niz_lower_view(l, id);
+    niz_buffer b = {.dtype = (niz_dtype)l->w->g.node[id].dtype, .shape = v->shape};
+    memcpy(b.stride, v->stride, sizeof b.stride);
+    return b;
+}
+
+static bool niz_lower_eval(niz_lowering *l, uint32_t id, niz_task *t)
+{
+    const niz_node *n = &l->w->g.node[id];
+    niz_eval *e = t->loop.eval = niz_lower_alloc(l, sizeof *e);
+    niz_buffer *x = niz_lower_alloc(l, sizeof *x * (size_t)(n->n_arg + 1));
+    int64_t *attr = niz_arena_copy(&l->plan->arena, n->attr, sizeof *attr * n->n_attr);
+    if (!e || !x || !attr) return false;
+    for (int i = 0; i < n->n_arg; i++) x[i] = niz_lower_buffer(l, n->arg[i]);
+    *e = (niz_eval){.n = n->n_arg, .x = x, .y = niz_lower_buffer(l, id), .attr = {n->n_attr, attr},
+                    .end = t->count};
+    t->kind = NIZ_TASK_EVAL;
+    t->units = n->op->parallel ? t->count : 1;
+    t->work = (double)t->count * 4;
+    return true;
+}
+
+static bool niz_lower_node(niz_lowering *l, uint32_t id, niz_task *t)
+{
+    const niz_node *n = &l->w->g.node[id];
+    *t = (niz_task){.origin = n->origin, .n = n->n_arg + 1, .op = n->op, .dtype = (niz_dtype)n->dtype,
+                    .count = niz_shape_count(n->shape)};
+    t->buffer = niz_lower_alloc(l, sizeof *t->buffer * (size_t)t->n);
+    if (!t->buffer) return false;
+    for (int i = 0; i < n->n_arg; i++) t->buffer[i] = niz_lower_address(l, n->arg[i]);
+    t->buffer[n->n_arg] = niz_lower_address(l, id);
+    switch (niz_op_form(n->op)) {
+    case NIZ_FORM_MAP: return niz_lower_map(l, id, t);
+    case NIZ_FORM_REDUCE: return niz_lower_reduce(l, id, t);
+    case NIZ_FORM_CONTRACT: return niz_lower_contract(l, id, t);
+    case NIZ_FORM_CONV: return niz_lower_conv(l, id, t);
+    default: break;
+    }
+    if (n->op->eval) return niz_lower_eval(l, id, t);
+    niz_fail(l->e->z, (niz_at){0}, NIZ_E_ARGUMENT,
+             "the record of %s has neither .map nor .eval nor a form that computes", n->op->name);
+    return false;
+}
+
+/* ---- the whole ------------------------------------------------------------------------------ */
+
+static bool niz_lower_outputs(niz_lowering *l)
+{
+    niz_plan *plan = l->plan;
+    const niz_work *w = l->w;
+    size_t n = (size_t)w->n_out + 1;
+    plan->n_out = w->n_out;
+    plan->n_want = w->n_want;
+    plan->out_bytes = niz_lower_alloc(l, sizeof *plan->out_bytes * n);
+    plan->commit = niz_lower_alloc(l, sizeof *plan->commit * n);
+    plan->commit_param = niz_lower_alloc(l, sizeof *plan->commit_param * n);
+    plan->commit_bytes = niz_lower_alloc(l, sizeof *plan->commit_bytes * n);
+    if (!plan->out_bytes || !plan->commit || !plan->commit_param || !plan->commit_bytes) return false;
+    for (int i = 0; i < w->n_out; i++) {
+        const niz_node *node = &w->g.node[w->out[i]];
+        plan->out_bytes[i] = plan->commit_bytes[i] = (int64_t)niz_node_bytes(node);
+        plan->commit[i].base = NIZ_NONE;
+        if (i < w->n_want) continue;
+        plan->commit_param[i] = node->attr[0];
+        if (l->p->commit_copy[i]) plan->commit[i] = niz_lower_address(l, w->out[i]);
+    }
+    return true;
+}
+
+bool niz_lower(niz_exec *e, niz_plan *plan, const niz_work *w, const niz_placement *p)
+{
+    niz_lowering l = {e, plan, w, p, NULL};
+    size_t n = w->g.n + 1;
+    l.base = niz_realloc(e->z, NULL, sizeof *l.base * n);
+    plan->task = niz_lower_alloc(&l, sizeof *plan->task * n);
+    bool ok = l.base && plan->task && niz_lower_bases(&l) && niz_lower_outputs(&l);
+    for (uint32_t id = 0; id < w->g.n && ok; id++) {
+        niz_form form = niz_op_form(w->g.node[id].op);
+        if (form == NIZ_FORM_VIEW || form == NIZ_FORM_LEAF || !niz_shape_count(w->g.node[id].shape))
+            continue;
+        ok = niz_lower_node(&l, id, &plan->task[plan->n_tasks]);
+        if (ok) plan->n_tasks++;
+    }
+    plan->arena_bytes = p->peak;
+    plan->naive_bytes = p->naive;
+    niz_free(e->z, l.base);
+    return ok;
+}

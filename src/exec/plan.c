@@ -1,0 +1,177 @@
+/* plan.c - making plans, and finding them again.
+ *
+ * A step of a form seen before costs its recording and one look-up: the cache is keyed by the
+ * XXH3-128 of the normalised live part.  A form met again with other literals gets a plan in which
+ * the literals are data, so that a loop which puts a changing C number into the graph plans twice
+ * and no more.  The cache holds so many nodes over all plans; the least recently used go first.
+ *
+ * SPDX-License-Identifier: MIT */
+#include <string.h>
+
+#include "core/context.h"
+#include "exec/exec.h"
+
+#define NIZ_PLAN_NODES 500000 /* default bound of the cache */
+
+/* ---- from the live part to a graph ---------------------------------------------------------- */
+
+static bool niz_plan_node(const niz_recording *r, const niz_live *live, uint32_t i, niz_work *w,
+                          bool literals_as_data, int64_t *data, int64_t *literal)
+{
+    const niz_node *n = &r->g.node[live->id[i]];
+    niz_node_spec s = {n->op, 0, NULL, niz_node_attrs(n), (niz_dtype)n->dtype, n->shape, n->place,
+                       true};
+    uint32_t arg[NIZ_MAX_ARITY];
+    int64_t slot;
+    switch (niz_live_leaf(r, live->id[i])) {
+    case NIZ_LEAF_DATA:
+        slot = (*data)++;
+        s.op = &niz_op_data;
+        s.attr = (niz_attrs){1, &slot};
+        break;
+    case NIZ_LEAF_PARAM: s.op = &niz_op_param; break;
+    case NIZ_LEAF_LITERAL:
+        slot = (int64_t)live->n_data + (*literal)++;
+        if (!literals_as_data) break;
+        s.op = &niz_op_data;
+        s.attr = (niz_attrs){1, &slot};
+        break;
+    default:
+        s.n = n->n_arg;
+        for (int a = 0; a < n->n_arg; a++) arg[a] = live->number[n->arg[a]];
+        s.arg = arg;
+    }
+    uint32_t id = niz_graph_add(&w->g, &s);
+    if (id == NIZ_NONE) return false;
+    w->g.node[id].origin = i;
+    return true;
+}
+
+bool niz_plan_work(niz_exec *e, niz_recording *r, bool literals_as_data, niz_work *w,
+                   niz_pass_count *count)
+{
+    const niz_live *live = &e->live;
+    int64_t data = 0, literal = 0;
+    niz_work_init(w, r);
+    w->n_out = live->n_out;
+    w->n_want = live->n_want;
+    w->out = niz_realloc(e->z, NULL, sizeof *w->out * (size_t)(live->n_out + 1));
+    bool ok = w->out != NULL;
+    for (uint32_t i = 0; i < live->n && ok; i++)
+        ok = niz_plan_node(r, live, i, w, literals_as_data, &data, &literal);
+    for (int i = 0; i < live->n_out && ok; i++) w->out[i] = live->number[live->out[i]];
+    if (!ok) {
+        niz_work_free(w);
+        return false;
+    }
+    return niz_pipeline_run(&(niz_pass_env){e->z, r, niz_fold}, w, count);
+}
+
+static niz_plan *niz_plan_make(niz_exec *e, niz_recording *r, XXH128_hash_t key, XXH128_hash_t form,
+                               bool literals_as_data)
+{
+    niz_work w;
+    niz_placement place;
+    niz_plan *p = niz_realloc(e->z, NULL, sizeof *p);
+    if (!p) return NULL;
+    *p = (niz_plan){.key = key, .form = form, .literals_as_data = literals_as_data,
+                    .nodes = (int64_t)e->live.n};
+    niz_arena_init(&p->arena, e->z);
+    bool ok = niz_plan_work(e, r, literals_as_data, &w, p->count);
+    if (ok) {
+        ok = niz_place_all(&(niz_pass_env){.z = e->z}, &w, !e->z->options.trap_nan, &place);
+        if (ok) {
+            ok = niz_lower(e, p, &w, &place);
+            niz_placement_free(e->z, &place);
+        }
+        niz_work_free(&w);
+    }
+    if (ok) return p;
+    niz_plan_free(e->z, p);
+    return NULL;
+}
+
+void niz_plan_free(niz *z, niz_plan *p)
+{
+    niz_arena_free(&p->arena);
+    niz_free(z, p);
+}
+
+/* ---- the cache ------------------------------------------------------------------------------ */
+
+static niz_plan **niz_plan_bucket(niz_exec *e, XXH128_hash_t key)
+{
+    return &e->bucket[key.low64 % NIZ_PLAN_BUCKETS];
+}
+
+static niz_plan *niz_plan_find(niz_exec *e, XXH128_hash_t key)
+{
+    for (niz_plan *p = *niz_plan_bucket(e, key); p; p = p->next)
+        if (XXH128_isEqual(p->key, key)) {
+            p->last_used = ++e->clock;
+            return p;
+        }
+    return NULL;
+}
+
+/* Whether a plan of this form with other literals is held. */
+static bool niz_plan_has_form(const niz_exec *e, XXH128_hash_t form)
+{
+    for (int b = 0; b < NIZ_PLAN_BUCKETS; b++)
+        for (const niz_plan *p = e->bucket[b]; p; p = p->next)
+            if (XXH128_isEqual(p->form, form)) return true;
+    return false;
+}
+
+static void niz_plan_drop_oldest(niz_exec *e)
+{
+    niz_plan **oldest = NULL;
+    for (int b = 0; b < NIZ_PLAN_BUCKETS; b++)
+        for (niz_plan **p = &e->bucket[b]; *p; p = &(*p)->next)
+            if (!oldest || (*p)->last_used < (*oldest)->last_used) oldest = p;
+    niz_plan *gone = *oldest;
+    *oldest = gone->next;
+    e->z->stats.plans_cached--;
+    e->z->stats.plan_nodes -= gone->nodes;
+    niz_plan_free(e->z, gone);
+}
+
+static void niz_plan_keep(niz_exec *e, niz_plan *p)
+{
+    size_t bound = e->z->options.max_plan_nodes ? e->z->options.max_plan_nodes : NIZ_PLAN_NODES;
+    niz_plan **bucket = niz_plan_bucket(e, p->key);
+    e->z->stats.plan_nodes += p->nodes;
+    while (e->z->stats.plans_cached && (size_t)e->z->stats.plan_nodes > bound) niz_plan_drop_oldest(e);
+    p->next = *bucket;
+    p->last_used = ++e->clock;
+    *bucket = p;
+    e->z->stats.plans_cached++;
+}
+
+void niz_plans_free(niz_exec *e)
+{
+    for (int b = 0; b < NIZ_PLAN_BUCKETS; b++)
+        for (niz_plan *p = e->bucket[b], *next; p; p = next) {
+            next = p->next;
+            niz_plan_free(e->z, p);
+        }
+}
+
+niz_plan *niz_plan_get(niz_exec *e, niz_recording *r)
+{
+    XXH128_hash_t key = niz_live_key(r, &e->live, false);
+    niz_plan *p = niz_plan_find(e, key);
+    if (!p) {
+        XXH128_hash_t form = niz_live_key(r, &e->live, true);
+        bool as_data = e->live.n_literals && niz_plan_has_form(e, form);
+        if (as_data) p = niz_plan_find(e, form);
+        if (!p) {
+            e->z->stats.plans_made++;
+            e->z->stats.literals_made_data += as_data;
+            if ((p = niz_plan_make(e, r, as_data ? form : key, form, as_data))) niz_plan_keep(e, p);
+            return p;
+        }
+    }
+    e->z->stats.plans_found++;
+    return p;
+}

@@ -1,0 +1,178 @@
+/* read.c - niz_run, niz_read, niz_item: from handles to values.  SPDX-License-Identifier: MIT */
+#include <math.h>
+#include <string.h>
+
+#include "core/context.h"
+#include "core/type.h"
+#include "exec/exec.h"
+
+/* ---- state ---------------------------------------------------------------------------------- */
+
+static void niz_exec_free(niz *z, void *state)
+{
+    niz_exec *e = state;
+    niz_plans_free(e);
+    niz_maps_free(e);
+    niz_live_free(z, &e->live);
+    niz_free(z, e->arena);
+    niz_free(z, e->scratch);
+    niz_free(z, e->base);
+    niz_free(z, e->literal);
+    niz_free(z, e);
+}
+
+niz_exec *niz_exec_of(niz *z)
+{
+    niz_exec *e = z->slot[NIZ_SLOT_EXEC].state;
+    if (e || !(e = niz_realloc(z, NULL, sizeof *e))) return e;
+    memset(e, 0, sizeof *e);
+    e->z = z;
+    e->loops = niz_isa_loops();
+    e->threads = niz_thread_count(&z->options);
+    z->slot[NIZ_SLOT_EXEC] = (niz_slot){e, niz_exec_free};
+    return e;
+}
+
+/* ---- what to compute ------------------------------------------------------------------------ */
+
+static bool niz_run_wants(niz_exec *e, uint32_t id)
+{
+    niz_live *live = &e->live;
+    for (int i = 0; i < live->n_out; i++)
+        if (live->out[i] == id) return true;
+    if (!niz_grow(e->z, &live->out, sizeof *live->out, &live->out_capacity,
+                  (size_t)live->n_out + 1))
+        return false;
+    live->out[live->n_out++] = id;
+    return true;
+}
+
+static bool niz_run_is_pending(const niz_recording *r, uint32_t id)
+{
+    const niz_node *n = &r->g.node[id];
+    return n->op == &niz_op_assign && r->param[n->attr[0]].pending == id;
+}
+
+/* The wanted nodes that have no value yet, then the pending assignments. */
+bool niz_run_collect(niz_exec *e, niz_recording *r, niz_at at, int n, const niz_t *want)
+{
+    niz_live *live = &e->live;
+    live->n_out = 0;
+    for (int i = 0; i < n; i++) {
+        if (!niz_handle_node(r, at, want[i], "a wanted value")) return false;
+        bool value = r->g.node[want[i].id].data != NULL || niz_run_is_pending(r, want[i].id);
+        niz_leaf_kind leaf = niz_live_leaf(r, want[i].id);
+        if (leaf == NIZ_LEAF_PARAM && r->g.node[want[i].id].version == r->param[r->g.node[want[i].id].attr[0]].version)
+            value = true;
+        if (r->hold_assignments && niz_run_is_pending(r, want[i].id)) value = false;
+        if (!value && !niz_run_wants(e, want[i].id)) return false;
+    }
+    live->n_want = live->n_out;
+    for (size_t i = 0; i < r->n_params && !r->hold_assignments; i++)
+        if (r->param[i].pending != NIZ_NONE && !niz_run_wants(e, r->param[i].pending)) return false;
+    return true;
+}
+
+/* Memory for wanted values, which the nodes own once the run has succeeded. */
+static void **niz_run_outputs(niz_exec *e, const niz_recording *r)
+{
+    const niz_live *live = &e->live;
+    void **out = niz_realloc(e->z, NULL, sizeof *out * (size_t)(live->n_want + 1));
+    for (int i = 0; out && i < live->n_want; i++) {
+        size_t bytes = niz_node_bytes(&r->g.node[live->out[i]]);
+        if (!(out[i] = niz_realloc(e->z, NULL, bytes ? bytes : 1))) {
+            while (i-- > 0) niz_free(e->z, out[i]);
+            niz_free(e->z, out);
+            return NULL;
+        }
+    }
+    return out;
+}
+
+static void niz_run_keep(niz_exec *e, niz_recording *r, void **out, bool ok)
+{
+    const niz_live *live = &e->live;
+    for (int i = 0; i < live->n_want; i++) {
+        niz_node *n = &r->g.node[live->out[i]];
+        if (ok) {
+            n->data = out[i];
+            n->flags |= NIZ_NODE_OWNED;
+        } else {
+            niz_free(e->z, out[i]);
+        }
+    }
+    for (int i = live->n_want; ok && i < live->n_out; i++) niz_param_committed(r, live->out[i]);
+}
+
+niz_status niz_run_at(niz_at at, niz *z, int n, const niz_t *want)
+{
+    niz_recording *r = niz_recording_of(z);
+    if (!r || z->status) return niz_error(z);
+    niz_exec *e = niz_exec_of(z);
+    if (!e || !niz_run_collect(e, r, at, n, want)) return z->status;
+    if (!e->live.n_out) return NIZ_OK;
+    z->stats.runs++;
+    if (!niz_live_find(r, &e->live)) return z->status;
+    niz_plan *plan = niz_plan_get(e, r);
+    void **out = plan ? niz_run_outputs(e, r) : NULL;
+    if (!out) return z->status;
+    niz_run_keep(e, r, out, niz_plan_run(e, r, plan, out));
+    niz_free(z, out);
+    return z->status;
+}
+
+/* ---- reading -------------------------------------------------------------------------------- */
+
+/* The value of a node that has been run; a literal's is put into *constant. */
+static const void *niz_read_value(niz_recording *r, const niz_node *n, int64_t *constant)
+{
+    double v;
+    if (n->data) return n->data;
+    if (n->op == &niz_op_param || n->op == &niz_op_assign) return r->param[n->attr[0]].data;
+    memcpy(&v, n->attr, sizeof v);
+    *constant = niz_constant_bits((niz_dtype)n->dtype, v);
+    return constant;
+}
+
+/* Runs what t needs and gives its value, or NULL (error set). */
+static const void *niz_read_run(niz_at at, niz_t t, const niz_node **node, int64_t *constant)
+{
+    niz_recording *r = niz_recording_of(t.z);
+    if (!r || t.z->status || !niz_handle_node(r, at, t, "the value to read")) return NULL;
+    if (niz_live_leaf(r, t.id) != NIZ_LEAF_LITERAL && niz_run_at(at, t.z, 1, &t)) return NULL;
+    *node = &r->g.node[t.id];
+    return niz_read_value(r, *node, constant);
+}
+
+niz_status niz_read_at(niz_at at, niz_t t, void *out, size_t bytes)
+{
+    const niz_node *n;
+    int64_t constant;
+    const void *value = niz_read_run(at, t, &n, &constant);
+    if (!value) return niz_error(t.z);
+    if (bytes != niz_node_bytes(n))
+        return niz_fail(t.z, at, NIZ_E_ARGUMENT, "read: %s has %zu bytes, not %zu",
+                        niz_type_text((niz_dtype)n->dtype, n->shape).text, niz_node_bytes(n), bytes);
+    if (bytes) memcpy(out, value, bytes);
+    return NIZ_OK;
+}
+
+double niz_item_at(niz_at at, niz_t t)
+{
+    const niz_node *n;
+    int64_t constant;
+    double v;
+    if (niz_is_valid(t)) {
+        niz_shape s = niz_shape_of(t);
+        if (niz_shape_count(&s) != 1) {
+            niz_fail(t.z, at, NIZ_E_SHAPE, "item: needs one element, not %s",
+                     niz_type_text(niz_dtype_of(t), &s).text);
+            return NAN;
+        }
+    }
+    const void *value = niz_read_run(at, t, &n, &constant);
+    if (!value) return NAN;
+    if (niz_constant_value((niz_dtype)n->dtype, value, &v)) return v;
+    niz_fail(t.z, at, NIZ_E_ARGUMENT, "item: an i64 beyond 2^53 is no double; use niz_read");
+    return NAN;
+}

@@ -1,0 +1,198 @@
+/* run.c - running a plan: tasks one after another, each cut into ranges for the threads.
+ *
+ * All memory is taken before the first task, so a run either computes everything or changes
+ * nothing: what may still fail (an index outside its axis, trap_nan) comes before the first write
+ * to a parameter.
+ *
+ * SPDX-License-Identifier: MIT */
+#include <math.h>
+#include <string.h>
+
+#include "core/context.h"
+#include "core/type.h"
+#include "exec/exec.h"
+
+#define NIZ_GRAIN 30000.0 /* elements' operations below which a thread does not pay: about 10 us */
+
+typedef struct niz_run_state {
+    niz_exec *e;
+    const niz_recording *r;
+    const niz_plan *plan;
+    const niz_task *task;
+    void *buffer[NIZ_MAX_ARITY + 1];
+    niz_buffer x[NIZ_MAX_ARITY];
+    int64_t bad_index;
+    bool failed;
+} niz_run_state;
+
+static void *niz_run_scratch(const niz_run_state *s, int thread)
+{
+    uintptr_t start = ((uintptr_t)s->e->scratch + 63) & ~(uintptr_t)63;
+    return (char *)start + (size_t)thread * s->e->scratch_bytes;
+}
+
+/* An opaque or index operation: its own niz_eval a piece, over shared operands. */
+static void niz_run_eval(niz_run_state *s, int64_t begin, int64_t end)
+{
+    const niz_task *t = s->task;
+    niz_eval e = *t->loop.eval;
+    e.x = s->x;
+    e.y.data = s->buffer[t->n - 1];
+    if (t->op->parallel) {
+        e.begin = begin;
+        e.end = end;
+    }
+    t->op->eval(&e);
+    if (e.failed) {
+        __atomic_store_n(&s->bad_index, e.bad_index, __ATOMIC_RELAXED);
+        __atomic_store_n(&s->failed, true, __ATOMIC_RELAXED);
+    }
+}
+
+static void niz_run_piece(void *state, int thread, int64_t begin, int64_t end)
+{
+    niz_run_state *s = state;
+    const niz_task *t = s->task;
+    const niz_loops *f = s->e->loops;
+    void *const *b = s->buffer;
+    switch (t->kind) {
+    case NIZ_TASK_MAP: f->map(t->loop.map, b, begin, end, niz_run_scratch(s, thread)); break;
+    case NIZ_TASK_REDUCE: f->reduce(t->loop.reduce, b[0], b[1], begin, end); break;
+    case NIZ_TASK_CONTRACT:
+        f->contract(t->loop.contract, b[0], b[1], b[2], begin, end, niz_run_scratch(s, thread));
+        break;
+    case NIZ_TASK_CONV:
+        f->conv(t->loop.conv, b[0], b[1], b[2], begin, end, niz_run_scratch(s, thread));
+        break;
+    case NIZ_TASK_EVAL: niz_run_eval(s, begin, end); break;
+    }
+}
+
+/* ---- memory --------------------------------------------------------------------------------- */
+
+static bool niz_run_grow(niz *z, void **p, size_t *have, size_t need)
+{
+    if (need <= *have && *p) return true;
+    niz_free(z, *p); /* contents are not worth copying */
+    *have = 0;
+    if (!(*p = niz_realloc(z, NULL, need + 64))) return false;
+    *have = need;
+    return true;
+}
+
+static bool niz_run_memory(niz_exec *e, const niz_plan *plan)
+{
+    size_t scratch = ((size_t)plan->scratch_bytes + 63) & ~(size_t)63, all = 0;
+    if (scratch > e->scratch_bytes || !e->scratch) {
+        e->scratch_bytes = 0;
+        if (!niz_run_grow(e->z, &e->scratch, &all, scratch * (size_t)e->threads)) return false;
+        e->scratch_bytes = scratch;
+    }
+    return niz_run_grow(e->z, &e->arena, &e->arena_bytes, (size_t)plan->arena_bytes) &&
+           niz_grow(e->z, &e->base, sizeof *e->base, &e->base_capacity, plan->n_bases + 1) &&
+           niz_grow(e->z, &e->literal, sizeof *e->literal, &e->literal_capacity,
+                    e->live.n_literals + 1);
+}
+
+static void *niz_run_leaf(niz_exec *e, const niz_plan *plan, const niz_base *b)
+{
+    if (b->constant) return &plan->constant[b->value];
+    size_t slot = (size_t)b->value;
+    return slot < e->live.n_data ? e->live.data[slot] : &e->literal[slot - e->live.n_data];
+}
+
+static void niz_run_bases(niz_exec *e, const niz_recording *r, const niz_plan *plan,
+                          void *const *out)
+{
+    char *arena = (char *)(((uintptr_t)e->arena + 63) & ~(uintptr_t)63);
+    for (size_t i = 0; plan->literals_as_data && i < e->live.n_literals; i++) {
+        const niz_node *n = &r->g.node[e->live.id[e->live.literal[i]]];
+        double v;
+        memcpy(&v, n->attr, sizeof v);
+        e->literal[i] = niz_constant_bits((niz_dtype)n->dtype, v);
+    }
+    for (size_t i = 0; i < plan->n_bases; i++) {
+        const niz_base *b = &plan->base[i];
+        switch (b->home) {
+        case NIZ_HOME_ARENA: e->base[i] = arena + b->value; break;
+        case NIZ_HOME_OUTPUT: e->base[i] = out[b->value]; break;
+        case NIZ_HOME_PARAM: e->base[i] = r->param[b->value].data; break;
+        default: e->base[i] = niz_run_leaf(e, plan, b);
+        }
+    }
+}
+
+/* ---- errors found while running ------------------------------------------------------------- */
+
+/* The user's line of a task: places belong to the recording of this run, not to the plan. */
+static const niz_place *niz_run_place(const niz_run_state *s)
+{
+    return s->r->g.node[s->e->live.id[s->task->origin]].place;
+}
+
+static bool niz_run_bad_index(const niz_run_state *s)
+{
+    char where[256];
+    niz_place_text(niz_run_place(s), where, sizeof where);
+    niz_fail(s->e->z, (niz_at){0}, NIZ_E_INDEX, "%s%s: the index %lld is outside its axis",
+             s->task->op->name, where, (long long)s->bad_index);
+    return false;
+}
+
+static bool niz_run_is_finite(const niz_task *t, const void *y)
+{
+    const float *f = y;
+    const double *d = y;
+    for (int64_t i = 0; i < t->count; i++)
+        if (t->dtype == NIZ_F32 ? !isfinite(f[i]) : !isfinite(d[i])) return false;
+    return true;
+}
+
+static bool niz_run_trap(const niz_run_state *s)
+{
+    const niz_task *t = s->task;
+    if (!niz_dtype_is_float(t->dtype) || niz_run_is_finite(t, s->buffer[t->n - 1])) return true;
+    char where[256];
+    const niz_place *place = niz_run_place(s);
+    niz_place_text(place, where, sizeof where);
+    niz_fail(s->e->z, (niz_at){0}, NIZ_E_NAN, "%s%s%s gave a value that is not finite",
+             place->of ? "d/" : "", t->op->name, where);
+    return false;
+}
+
+/* ---- the run -------------------------------------------------------------------------------- */
+
+static bool niz_run_task(niz_run_state *s)
+{
+    const niz_task *t = s->task;
+    for (int i = 0; i < t->n; i++)
+        s->buffer[i] = (char *)s->e->base[t->buffer[i].base] + t->buffer[i].bytes;
+    if (t->kind == NIZ_TASK_EVAL)
+        for (int i = 0; i < t->n - 1; i++) {
+            s->x[i] = t->loop.eval->x[i];
+            s->x[i].data = s->buffer[i];
+        }
+    double most = 1 + t->work / NIZ_GRAIN;
+    int threads = most < s->e->threads ? (int)most : s->e->threads;
+    niz_parallel(threads, t->units, niz_run_piece, s);
+    if (s->failed) return niz_run_bad_index(s);
+    return !s->e->z->options.trap_nan || niz_run_trap(s);
+}
+
+bool niz_plan_run(niz_exec *e, niz_recording *r, niz_plan *plan, void *const *out)
+{
+    if (!niz_run_memory(e, plan)) return false;
+    niz_run_bases(e, r, plan, out);
+    niz_run_state s = {.e = e, .r = r, .plan = plan};
+    for (size_t i = 0; i < plan->n_tasks; i++) {
+        s.task = &plan->task[i];
+        if (!niz_run_task(&s)) return false;
+    }
+    for (int i = plan->n_want; i < plan->n_out; i++) {
+        niz_address a = plan->commit[i];
+        if (a.base == NIZ_NONE || !plan->commit_bytes[i]) continue;
+        memcpy(r->param[plan->commit_param[i]].data, (char *)e->base[a.base] + a.bytes,
+               (size_t)plan->commit_bytes[i]);
+    }
+    return true;
+}

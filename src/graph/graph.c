@@ -1,0 +1,277 @@
+/* graph.c - see graph.h.  SPDX-License-Identifier: MIT */
+#include "graph/graph.h"
+
+#include <string.h>
+
+#include "core/context.h"
+#include "core/hash.h"
+#include "core/type.h"
+
+void niz_graph_init(niz_graph *g, niz *z, niz_op_table *ops)
+{
+    *g = (niz_graph){.z = z, .ops = ops};
+    niz_arena_init(&g->arena, z);
+}
+
+void niz_graph_free(niz_graph *g)
+{
+    niz_graph_rewind(g, 0);
+    niz_free(g->z, g->node);
+    niz_free(g->z, g->table);
+    niz_arena_free(&g->arena);
+    *g = (niz_graph){.z = g->z};
+}
+
+/* ---- hashes --------------------------------------------------------------------------------- */
+
+/* What a node computes, but for its operands. */
+static uint64_t niz_node_sig(uint64_t op_hash, const niz_node_spec *s)
+{
+    int64_t words[1 + NIZ_MAX_RANK + NIZ_MAX_ATTR];
+    int n = 0;
+    words[n++] = (int64_t)(((uint64_t)s->dtype << 8 | (uint64_t)s->shape->rank) << 16 |
+                           (uint64_t)s->attr.n);
+    memcpy(words + n, s->shape->dim, sizeof words[0] * (size_t)s->shape->rank);
+    n += s->shape->rank;
+    if (s->attr.n) memcpy(words + n, s->attr.value, sizeof words[0] * (size_t)s->attr.n);
+    n += s->attr.n;
+    return XXH3_64bits_withSeed(words, sizeof words[0] * (size_t)n, op_hash);
+}
+
+static uint32_t niz_node_hash(uint64_t sig, int n, const uint32_t *arg)
+{
+    return (uint32_t)XXH3_64bits_withSeed(arg, sizeof *arg * (size_t)n, sig);
+}
+
+static bool niz_node_is(const niz_node *n, uint64_t sig, const niz_node_spec *s)
+{
+    return n->sig == sig && n->op == s->op && n->dtype == s->dtype && n->n_arg == s->n &&
+           n->n_attr == s->attr.n && !memcmp(n->arg, s->arg, sizeof *s->arg * (size_t)s->n) &&
+           niz_shape_equal(n->shape, s->shape) &&
+           (!s->attr.n || !memcmp(n->attr, s->attr.value, sizeof(int64_t) * (size_t)s->attr.n));
+}
+
+/* ---- the table of equal nodes --------------------------------------------------------------- */
+
+static void niz_merge_put(niz_graph *g, uint32_t hash, uint32_t id)
+{
+    uint32_t mask = g->table_size - 1, i = hash & mask;
+    while (g->table[i].id != NIZ_NONE) i = (i + 1) & mask;
+    g->table[i].hash = hash;
+    g->table[i].id = id;
+    g->table_used++;
+}
+
+/* Entries go in again in the order of their ids, which keeps "last in, first out" true: removing
+ * the newest entry is then just emptying its slot. */
+static bool niz_merge_grow(niz_graph *g)
+{
+    uint32_t size = g->table_size ? g->table_size * 2 : 1024;
+    struct niz_merge_slot *fresh = niz_realloc(g->z, NULL, sizeof *fresh * size);
+    if (!fresh) return false;
+    niz_free(g->z, g->table);
+    g->table = fresh;
+    g->table_size = size;
+    g->table_used = 0;
+    memset(fresh, 0xff, sizeof *fresh * size);
+    for (uint32_t id = 0; id < g->n; id++) {
+        const niz_node *n = &g->node[id];
+        if (!(n->flags & NIZ_NODE_PRIVATE))
+            niz_merge_put(g, niz_node_hash(n->sig, n->n_arg, n->arg), id);
+    }
+    return true;
+}
+
+static uint32_t niz_merge_find(const niz_graph *g, uint32_t hash, uint64_t sig,
+                               const niz_node_spec *s)
+{
+    if (!g->table_size) return NIZ_NONE;
+    uint32_t mask = g->table_size - 1;
+    for (uint32_t i = hash & mask; g->table[i].id != NIZ_NONE; i = (i + 1) & mask)
+        if (g->table[i].hash == hash && niz_node_is(&g->node[g->table[i].id], sig, s))
+            return g->table[i].id;
+    return NIZ_NONE;
+}
+
+static void niz_merge_remove(niz_graph *g, uint32_t id)
+{
+    const niz_node *n = &g->node[id];
+    uint32_t mask = g->table_size - 1;
+    uint32_t i = niz_node_hash(n->sig, n->n_arg, n->arg) & mask;
+    while (g->table[i].id != id) i = (i + 1) & mask;
+    g->table[i].id = NIZ_NONE;
+    g->table_used--;
+}
+
+/* ---- nodes ---------------------------------------------------------------------------------- */
+
+/* Equal neighbours share their shape: of an operand, or of the node before. */
+static const niz_shape *niz_shape_keep(niz_graph *g, const niz_node_spec *s)
+{
+    for (int i = 0; i < s->n; i++)
+        if (niz_shape_equal(g->node[s->arg[i]].shape, s->shape)) return g->node[s->arg[i]].shape;
+    if (g->n && niz_shape_equal(g->node[g->n - 1].shape, s->shape)) return g->node[g->n - 1].shape;
+    return niz_arena_copy(&g->arena, s->shape, sizeof *s->shape);
+}
+
+static uint32_t niz_node_new(niz_graph *g, const niz_node_spec *s, uint64_t sig)
+{
+    if (!niz_grow(g->z, &g->node, sizeof *g->node, &g->capacity, (size_t)g->n + 1)) return NIZ_NONE;
+    const niz_shape *shape = niz_shape_keep(g, s);
+    uint32_t *arg = niz_arena_copy(&g->arena, s->arg, sizeof *arg * (size_t)s->n);
+    int64_t *attr = s->attr.n ? niz_arena_copy(&g->arena, s->attr.value,
+                                               sizeof *attr * (size_t)s->attr.n)
+                              : NULL;
+    if (!shape || !arg || (s->attr.n && !attr)) return NIZ_NONE;
+    g->node[g->n] = (niz_node){
+        .op = s->op,
+        .shape = shape,
+        .attr = attr,
+        .arg = arg,
+        .place = s->place,
+        .sig = sig,
+        .generation = g->generation,
+        .origin = NIZ_NONE,
+        .dtype = (uint8_t)s->dtype,
+        .flags = s->is_private ? NIZ_NODE_PRIVATE : 0,
+        .n_arg = (uint8_t)s->n,
+        .n_attr = (uint8_t)s->attr.n,
+    };
+    return g->n++;
+}
+
+uint32_t niz_graph_add(niz_graph *g, const niz_node_spec *s)
+{
+    uint64_t op_hash = niz_op_table_hash(g->ops, s->op);
+    if (!op_hash) return NIZ_NONE;
+    uint64_t sig = niz_node_sig(op_hash, s);
+    if (s->is_private) return niz_node_new(g, s, sig);
+    uint32_t hash = niz_node_hash(sig, s->n, s->arg);
+    uint32_t id = niz_merge_find(g, hash, sig, s);
+    if (id != NIZ_NONE) return id;
+    if (g->table_used + 1 > g->table_size / 2 && !niz_merge_grow(g)) return NIZ_NONE;
+    id = niz_node_new(g, s, sig);
+    if (id != NIZ_NONE) niz_merge_put(g, hash, id);
+    return id;
+}
+
+bool niz_graph_infer(const niz_graph *g, niz_infer *f, const niz_op *op, int n,
+                     const uint32_t *arg, niz_attrs attr, niz_type types[NIZ_MAX_ARITY])
+{
+    for (int i = 0; i < n; i++) {
+        const niz_node *x = &g->node[arg[i]];
+        types[i] = (niz_type){(niz_dtype)x->dtype, x->shape};
+    }
+    f->op = op;
+    f->n = n;
+    f->x = types;
+    f->attr = attr;
+    f->shape = NULL;
+    f->status = NIZ_OK;
+    f->why[0] = 0;
+    if (!op->infer(f)) return false;
+    const char *fault = f->shape == &f->made ? niz_shape_fault(f->shape) : NULL;
+    return fault ? niz_infer_fail(f, NIZ_E_SHAPE, "%s", fault) : true;
+}
+
+uint32_t niz_graph_apply(niz_graph *g, const niz_op *op, int n, const uint32_t *arg,
+                         niz_attrs attr, const niz_place *place)
+{
+    niz_infer f;
+    niz_type types[NIZ_MAX_ARITY];
+    if (!niz_graph_infer(g, &f, op, n, arg, attr, types)) {
+        niz_fail(g->z, (niz_at){0}, NIZ_E_INTERNAL, "a pass made a wrong %s: %s", op->name, f.why);
+        return NIZ_NONE;
+    }
+    return niz_graph_add(g, &(niz_node_spec){op, n, arg, attr, f.dtype, f.shape, place, false});
+}
+
+void niz_graph_rewind(niz_graph *g, uint32_t n)
+{
+    while (g->n > n) {
+        niz_node *node = &g->node[g->n - 1];
+        if (!(node->flags & NIZ_NODE_PRIVATE)) niz_merge_remove(g, g->n - 1);
+        if (node->flags & NIZ_NODE_OWNED) niz_free(g->z, node->data);
+        g->n--;
+    }
+}
+
+bool niz_infer_fail(niz_infer *f, niz_status status, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(f->why, sizeof f->why, format, args);
+    va_end(args);
+    f->status = status;
+    return false;
+}
+
+/* ---- operations met ------------------------------------------------------------------------- */
+
+void niz_op_table_init(niz_op_table *t, niz *z)
+{
+    *t = (niz_op_table){.z = z};
+}
+
+void niz_op_table_free(niz_op_table *t)
+{
+    niz_free(t->z, t->slot);
+    *t = (niz_op_table){.z = t->z};
+}
+
+static uint32_t niz_op_slot(const niz_op_table *t, const niz_op *op)
+{
+    uint32_t mask = t->capacity - 1;
+    uint32_t i = (uint32_t)(((uintptr_t)op >> 4) * 0x9E3779B97F4A7C15u >> 32) & mask;
+    while (t->slot[i].op && t->slot[i].op != op) i = (i + 1) & mask;
+    return i;
+}
+
+static bool niz_op_table_grow(niz_op_table *t)
+{
+    niz_op_table more = {.z = t->z, .capacity = t->capacity ? t->capacity * 2 : 128, .n = t->n};
+    more.slot = niz_realloc(t->z, NULL, sizeof *more.slot * more.capacity);
+    if (!more.slot) return false;
+    memset(more.slot, 0, sizeof *more.slot * more.capacity);
+    for (uint32_t i = 0; i < t->capacity; i++)
+        if (t->slot[i].op) more.slot[niz_op_slot(&more, t->slot[i].op)] = t->slot[i];
+    niz_free(t->z, t->slot);
+    *t = more;
+    return true;
+}
+
+const niz_op *niz_op_table_find(const niz_op_table *t, const char *name, size_t length)
+{
+    for (uint32_t i = 0; i < t->capacity; i++) {
+        const niz_op *op = t->slot[i].op;
+        if (op && strlen(op->name) == length && !memcmp(op->name, name, length)) return op;
+    }
+    return NULL;
+}
+
+/* The first meeting of an operation in this context. */
+static uint64_t niz_op_table_add(niz_op_table *t, const niz_op *op)
+{
+    const niz_op *other = niz_op_find(op->name);
+    if (!other || other == op) other = niz_op_table_find(t, op->name, strlen(op->name));
+    if (other) {
+        niz_fail(t->z, (niz_at){0}, NIZ_E_ARGUMENT,
+                 "two different operations have the name \"%s\"; give yours another", op->name);
+        return 0;
+    }
+    if (t->n + 1 > t->capacity / 2 && !niz_op_table_grow(t)) return 0;
+    uint32_t i = niz_op_slot(t, op);
+    t->slot[i].op = op;
+    t->slot[i].hash = XXH3_64bits(op->name, strlen(op->name)) | 1;
+    t->n++;
+    return t->slot[i].hash;
+}
+
+uint64_t niz_op_table_hash(niz_op_table *t, const niz_op *op)
+{
+    if (t->capacity) {
+        uint32_t i = niz_op_slot(t, op);
+        if (t->slot[i].op) return t->slot[i].hash;
+    }
+    return niz_op_table_add(t, op);
+}

@@ -1,0 +1,128 @@
+/* recording.h - the graph a user is writing: handles, steps, scopes, places, parameters.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef NIZ_RECORDING_H
+#define NIZ_RECORDING_H
+
+#include "core/context.h"
+#include "graph/graph.h"
+
+/* Leaves and assignments: the records that the graph itself needs.  literal has attribute value:f;
+ * param and assign have the parameter's index; assign is its operand as the parameter's next
+ * version. */
+extern const niz_op niz_op_literal, niz_op_data, niz_op_param, niz_op_assign;
+
+typedef struct niz_param {
+    char *name;
+    niz_dtype dtype;
+    niz_shape shape;
+    bool trainable;
+    void *data;      /* the committed version's values */
+    int64_t version; /* of data */
+    uint32_t node, generation; /* the newest version's node in the recording, if it still lives */
+    uint32_t pending;          /* the newest uncommitted assign node, or NIZ_NONE */
+    niz_at updated_at;         /* where the committed version was assigned */
+    niz_at made_at;            /* the last place that asked for it by name ... */
+    int64_t asked_in_step;     /* ... and in which step */
+    bool clash_reported;
+} niz_param;
+
+typedef struct niz_frame {
+    uint32_t nodes;
+    niz_mark mark;
+    const niz_scope *scope;
+    uint64_t step; /* of the random draws of the enclosing step */
+} niz_frame;
+
+typedef struct niz_recording {
+    niz *z;
+    niz_graph g;
+    niz_op_table ops;
+
+    niz_frame *frame; /* running steps, outermost first */
+    size_t n_frames, frame_capacity;
+    int frames_lost; /* steps begun without memory for a frame */
+
+    niz_scope root;
+    const niz_scope *scope;
+
+    /* the place of new nodes: the caller's, while a function made of others runs */
+    int function_depth;
+    const char *function;
+    niz_place place;
+    const niz_place *kept; /* the newest one in the arena */
+
+    niz_param *param;
+    size_t n_params, param_capacity;
+    uint32_t *name_table; /* open addressing on the hash of names: index + 1 */
+    size_t name_table_size;
+    int hold_assignments; /* runs of the library's own commit nothing */
+
+    niz_counters counters;
+    uint64_t step;         /* of the running step: bit 63 tells evaluation */
+    struct niz_draws {
+        uint64_t scope, step, n;
+    } *draws; /* how many draws each scope has made in each running step */
+    size_t n_draws, draws_capacity;
+} niz_recording;
+
+/** The context's recording, made at its first use; NULL without memory (error set). */
+niz_recording *niz_recording_of(niz *z);
+
+/** The node of a handle, or NULL (NIZ_E_STALE set, naming what). */
+niz_node *niz_handle_node(niz_recording *r, niz_at at, niz_t t, const char *what);
+niz_t niz_handle(const niz_recording *r, uint32_t id);
+
+/** The place for a node recorded now by a call at `at`. */
+const niz_place *niz_place_now(niz_recording *r, niz_at at);
+
+/** What the place of new nodes was, to be given back. */
+typedef struct niz_place_state {
+    int depth;
+    const char *function;
+    niz_place place;
+} niz_place_state;
+/** New nodes are derivatives of (or replacements for) node: they take its place. */
+niz_place_state niz_place_begin(niz_recording *r, const niz_place *place, const niz_op *of);
+void niz_place_end(niz_recording *r, niz_place_state s);
+
+/** "d/tanh at model.c:41 (net/fc1)" without the operation's name: " at ... (...)". */
+void niz_place_text(const niz_place *place, char *out, size_t size);
+
+/** niz_apply_at for a context given by name: operations without operands have no other. */
+niz_t niz_apply_in(niz *z, niz_at at, const niz_op *op, int n, const niz_t *x, niz_attrs attr);
+
+/** Records a leaf; all but literals are never merged. */
+niz_t niz_leaf(niz_recording *r, niz_at at, const niz_op *op, niz_attrs attr, niz_dtype dtype,
+               const niz_shape *shape);
+
+/** The key of a new random draw: i64[4] of data (seed, scope, step, ordinal). */
+niz_t niz_draw_key(niz *z, niz_at at);
+
+/** A literal of rank 0. */
+niz_t niz_literal(niz *z, niz_at at, niz_dtype dtype, double value);
+
+/** Turns operands into tensors: numbers become literals of the other's dtype.  False if it cannot
+ *  (error set). */
+bool niz_operands(niz_at at, const char *name, niz_arg a, niz_arg b, niz_t out[2]);
+
+/* parameters: param.c */
+void niz_params_free(niz_recording *r);
+void niz_params_forget(niz_recording *r, uint32_t from_node);
+void niz_param_committed(niz_recording *r, uint32_t assign_node);
+niz_param *niz_param_lookup(const niz_recording *r, const char *name);
+uint32_t niz_param_index(const niz_recording *r, const niz_param *p);
+
+/* the verifier: verify.c */
+/** What is wrong with a graph, or NULL. */
+const char *niz_verify(const niz_graph *g, char *why, size_t size);
+
+/* text: text.c */
+typedef struct niz_text_options {
+    const niz_recording *recording; /* for parameters' names; may be NULL */
+    bool places;
+} niz_text_options;
+void niz_graph_text(FILE *f, const niz_graph *g, int n_out, const uint32_t *out,
+                    niz_text_options o);
+
+#endif

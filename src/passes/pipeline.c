@@ -1,0 +1,82 @@
+/* pipeline.c - the order of the passes, and the one driver that runs, verifies, dumps, skips,
+ * counts and times them.
+ *
+ *   recording ── live part ──> simplify ─> merge ─> dead ─> layout ─> schedule ──> placement, tasks
+ *                              changes     drops    drops   copies    memory
+ *                              arithmetic  doubles  unused  for views order
+ *
+ * SPDX-License-Identifier: MIT */
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "passes/pass.h"
+
+const niz_pass niz_pipeline[] = {
+    {"simplify", niz_simplify, false, "first: what it removes, the others need not look at"},
+    {"merge", niz_merge, false, "after simplify and the derivative rules have made equal nodes"},
+    {"dead", niz_dead, false, "after both have left nodes without a user"},
+    {"layout", niz_layout, true, "after the last pass that may add a view"},
+    {"schedule", niz_schedule, true, "last: the order of all that is left"},
+    {NULL, NULL, false, NULL},
+};
+
+/* Whether name is in the comma-separated list of an environment variable. */
+static bool niz_listed(const char *variable, const char *name)
+{
+    const char *s = getenv(variable);
+    size_t n = strlen(name);
+    while (s && *s) {
+        size_t m = strcspn(s, ",");
+        if ((m == n && !memcmp(s, name, n)) || (m == 3 && !memcmp(s, "all", 3))) return true;
+        s += m + (s[m] == ',');
+    }
+    return false;
+}
+
+static double niz_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+bool niz_pass_run(const niz_pass_env *env, const niz_pass *pass, niz_work *work)
+{
+    niz_work out;
+    niz_work_init(&out, env->recording);
+    bool ok = pass->run(env, work, &out);
+    char why[512];
+    const char *fault = ok ? niz_verify(&out.g, why, sizeof why) : NULL;
+    if (fault)
+        niz_fail(env->z, (niz_at){0}, NIZ_E_INTERNAL, "the pass %s broke the graph: %s", pass->name,
+                 fault);
+    niz_work_free(work);
+    *work = out;
+    if (ok && !fault) return true;
+    niz_work_free(work);
+    return false;
+}
+
+bool niz_pipeline_run(const niz_pass_env *env, niz_work *work,
+                      niz_pass_count count[NIZ_MAX_PASSES])
+{
+    bool stopped = false;
+    for (int i = 0; niz_pipeline[i].name; i++) {
+        const niz_pass *pass = &niz_pipeline[i];
+        count[i] = (niz_pass_count){work->g.n, work->g.n, 0};
+        if (!pass->required && (stopped || niz_listed("NIZ_SKIP", pass->name))) continue;
+        stopped = stopped || niz_listed("NIZ_STOP", pass->name);
+        double start = niz_seconds();
+        if (!niz_pass_run(env, pass, work)) return false;
+        count[i].seconds = niz_seconds() - start;
+        count[i].nodes_out = work->g.n;
+        if (niz_listed("NIZ_DUMP", pass->name)) {
+            fprintf(stderr, "# after %s: %u nodes, were %u, %.0f us\n", pass->name,
+                    count[i].nodes_out, count[i].nodes_in, 1e6 * count[i].seconds);
+            niz_graph_text(stderr, &work->g, work->n_out, work->out,
+                           (niz_text_options){env->recording, true});
+        }
+    }
+    return true;
+}

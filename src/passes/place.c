@@ -1,0 +1,242 @@
+/* place.c - where every value lives: all buffers in one arena, reused as soon as they are dead.
+ *
+ * Positions are ids of the scheduled graph.  A buffer lives from its node to the last reader of any
+ * view of it.  A map whose operand dies with it writes over that operand; an assignment's value is
+ * written straight into the parameter where nothing reads the old version later.  Free space is a
+ * list of blocks ordered by offset; the smallest that fits is taken.
+ *
+ * SPDX-License-Identifier: MIT */
+#include <string.h>
+
+#include "passes/pass.h"
+
+#define NIZ_ALIGN 64 /* a cache line, and the widest vector */
+
+typedef struct niz_block {
+    int64_t offset, bytes;
+} niz_block;
+
+typedef struct niz_placer {
+    niz *z;
+    const niz_work *w;
+    niz_placement *p;
+    niz_block *free; /* ordered by offset, never touching each other */
+    size_t n_free, free_capacity;
+    uint32_t *dying;      /* roots by their last reader: a list through next_dying */
+    uint32_t *next_dying;
+    int64_t top; /* end of the arena */
+} niz_placer;
+
+static int64_t niz_place_round(int64_t bytes)
+{
+    return (bytes + NIZ_ALIGN - 1) / NIZ_ALIGN * NIZ_ALIGN;
+}
+
+/* ---- the arena ------------------------------------------------------------------------------ */
+
+static int64_t niz_block_take(niz_placer *a, int64_t bytes)
+{
+    size_t best = a->n_free;
+    for (size_t i = 0; i < a->n_free; i++)
+        if (a->free[i].bytes >= bytes && (best == a->n_free || a->free[i].bytes < a->free[best].bytes))
+            best = i;
+    if (best < a->n_free) {
+        int64_t offset = a->free[best].offset;
+        a->free[best].offset += bytes;
+        if ((a->free[best].bytes -= bytes) == 0)
+            memmove(a->free + best, a->free + best + 1,
+                    sizeof *a->free * (--a->n_free - best));
+        return offset;
+    }
+    /* nothing fits: a free block at the end grows into the new space */
+    int64_t offset = a->top;
+    if (a->n_free && a->free[a->n_free - 1].offset + a->free[a->n_free - 1].bytes == a->top)
+        offset = a->free[--a->n_free].offset;
+    a->top = offset + bytes;
+    return offset;
+}
+
+static bool niz_block_give(niz_placer *a, int64_t offset, int64_t bytes)
+{
+    if (!bytes) return true;
+    if (!niz_grow(a->z, &a->free, sizeof *a->free, &a->free_capacity, a->n_free + 1)) return false;
+    size_t i = a->n_free;
+    while (i && a->free[i - 1].offset > offset) i--;
+    bool joins_left = i && a->free[i - 1].offset + a->free[i - 1].bytes == offset;
+    bool joins_right = i < a->n_free && offset + bytes == a->free[i].offset;
+    if (joins_left && joins_right) {
+        a->free[i - 1].bytes += bytes + a->free[i].bytes;
+        memmove(a->free + i, a->free + i + 1, sizeof *a->free * (--a->n_free - i));
+    } else if (joins_left) {
+        a->free[i - 1].bytes += bytes;
+    } else if (joins_right) {
+        a->free[i].offset = offset;
+        a->free[i].bytes += bytes;
+    } else {
+        memmove(a->free + i + 1, a->free + i, sizeof *a->free * (a->n_free++ - i));
+        a->free[i] = (niz_block){offset, bytes};
+    }
+    return true;
+}
+
+/* ---- lifetimes ------------------------------------------------------------------------------ */
+
+static bool niz_place_owns(const niz_graph *g, uint32_t id)
+{
+    return niz_op_form(g->node[id].op) != NIZ_FORM_VIEW;
+}
+
+static void niz_place_lifetimes(niz_placer *a)
+{
+    const niz_graph *g = &a->w->g;
+    for (uint32_t id = 0; id < g->n; id++) {
+        const niz_node *n = &g->node[id];
+        bool leaf = niz_op_form(n->op) == NIZ_FORM_LEAF;
+        niz_view_of(g, id, a->p->layout);
+        a->p->place[id] = (niz_place_of){.first = id, .last = id, .shares = NIZ_NONE};
+        if (niz_place_owns(g, id)) {
+            a->p->place[id].home = leaf ? NIZ_HOME_LEAF : NIZ_HOME_ARENA;
+            a->p->place[id].bytes = (int64_t)niz_node_bytes(n);
+            if (!leaf) a->p->naive += niz_place_round(a->p->place[id].bytes);
+        }
+        if (niz_op_form(n->op) != NIZ_FORM_VIEW)
+            for (int i = 0; i < n->n_arg; i++)
+                a->p->place[a->p->layout[n->arg[i]].root].last = id;
+    }
+}
+
+/* ---- values that leave ---------------------------------------------------------------------- */
+
+static bool niz_place_same_elements(const niz_placer *a, uint32_t user, uint32_t operand)
+{
+    const niz_graph *g = &a->w->g;
+    const niz_view *v = &a->p->layout[operand].view;
+    return niz_op_form(g->node[user].op) == NIZ_FORM_MAP && niz_view_is_contiguous(v) &&
+           niz_shape_equal(&v->shape, g->node[user].shape) &&
+           niz_dtype_size((niz_dtype)g->node[user].dtype) ==
+               niz_dtype_size((niz_dtype)g->node[operand].dtype);
+}
+
+/* Whether writing parameter `index` at position `at` spoils nothing: its old version has been read
+ * (by the writer itself only element for element), and nothing later may fail. */
+static bool niz_place_param_safe(const niz_placer *a, uint32_t at, int64_t index)
+{
+    const niz_graph *g = &a->w->g;
+    for (uint32_t id = at; id < g->n; id++) {
+        const niz_node *n = &g->node[id];
+        if (niz_op_form(n->op) == NIZ_FORM_VIEW) continue;
+        if (n->op->may_fail) return false;
+        for (int i = 0; i < n->n_arg; i++) {
+            const niz_node *root = &g->node[a->p->layout[n->arg[i]].root];
+            if (root->op == &niz_op_param && root->attr[0] == index &&
+                !(id == at && niz_place_same_elements(a, id, n->arg[i])))
+                return false;
+        }
+    }
+    return true;
+}
+
+static void niz_place_outputs(niz_placer *a, bool in_place_params)
+{
+    for (int i = 0; i < a->w->n_want; i++) {
+        niz_place_of *p = &a->p->place[a->w->out[i]];
+        p->home = NIZ_HOME_OUTPUT;
+        p->offset = i;
+    }
+    for (int i = a->w->n_want; i < a->w->n_out; i++) {
+        uint32_t value = a->p->layout[a->w->out[i]].root;
+        int64_t index = a->w->g.node[a->w->out[i]].attr[0];
+        niz_place_of *p = &a->p->place[value];
+        a->p->commit_copy[i] = !(in_place_params && niz_place_param_safe(a, value, index));
+        if (a->p->commit_copy[i]) {
+            p->last = a->w->g.n;
+        } else {
+            p->home = NIZ_HOME_PARAM;
+            p->offset = index;
+        }
+    }
+}
+
+/* ---- offsets -------------------------------------------------------------------------------- */
+
+/* An operand that dies here and whose elements this map reads one by one. */
+static uint32_t niz_place_reusable(const niz_placer *a, uint32_t id)
+{
+    const niz_node *n = &a->w->g.node[id];
+    for (int i = 0; i < n->n_arg; i++) {
+        uint32_t root = a->p->layout[n->arg[i]].root;
+        const niz_place_of *p = &a->p->place[root];
+        bool others = false; /* another operand sees the same memory otherwise */
+        if (p->home != NIZ_HOME_ARENA || p->last != id || p->bytes != a->p->place[id].bytes) continue;
+        for (int j = 0; j < n->n_arg; j++)
+            if (a->p->layout[n->arg[j]].root == root && !niz_place_same_elements(a, id, n->arg[j]))
+                others = true;
+        if (!others) return root;
+    }
+    return NIZ_NONE;
+}
+
+static void niz_place_dies(niz_placer *a, uint32_t root, uint32_t at)
+{
+    a->next_dying[root] = a->dying[at];
+    a->dying[at] = root;
+}
+
+static bool niz_place_offsets(niz_placer *a)
+{
+    const niz_graph *g = &a->w->g;
+    for (uint32_t id = 0; id < g->n; id++) {
+        niz_place_of *p = &a->p->place[id];
+        if (p->home == NIZ_HOME_ARENA) {
+            p->shares = niz_place_reusable(a, id);
+            if (p->shares != NIZ_NONE) {
+                p->offset = a->p->place[p->shares].offset;
+                a->p->place[p->shares].handed_on = true;
+            } else {
+                p->offset = niz_block_take(a, niz_place_round(p->bytes));
+            }
+            niz_place_dies(a, id, p->last);
+        }
+        for (uint32_t r = a->dying[id]; r != NIZ_NONE; r = a->next_dying[r]) {
+            const niz_place_of *q = &a->p->place[r];
+            if (!q->handed_on && !niz_block_give(a, q->offset, niz_place_round(q->bytes)))
+                return false;
+        }
+    }
+    a->p->peak = a->top;
+    return true;
+}
+
+bool niz_place_all(const niz_pass_env *env, const niz_work *w, bool in_place_params,
+                   niz_placement *p)
+{
+    size_t n = w->g.n + 1;
+    niz_placer a = {.z = env->z, .w = w, .p = p};
+    *p = (niz_placement){0};
+    p->layout = niz_realloc(env->z, NULL, sizeof *p->layout * n);
+    p->place = niz_realloc(env->z, NULL, sizeof *p->place * n);
+    p->commit_copy = niz_realloc(env->z, NULL, (size_t)w->n_out + 1);
+    a.dying = niz_realloc(env->z, NULL, sizeof *a.dying * n);
+    a.next_dying = niz_realloc(env->z, NULL, sizeof *a.next_dying * n);
+    bool ok = p->layout && p->place && p->commit_copy && a.dying && a.next_dying;
+    if (ok) {
+        memset(a.dying, 0xff, sizeof *a.dying * n);
+        memset(p->commit_copy, 0, (size_t)w->n_out + 1);
+        niz_place_lifetimes(&a);
+        niz_place_outputs(&a, in_place_params);
+        ok = niz_place_offsets(&a);
+    }
+    niz_free(env->z, a.dying);
+    niz_free(env->z, a.next_dying);
+    niz_free(env->z, a.free);
+    if (!ok) niz_placement_free(env->z, p);
+    return ok;
+}
+
+void niz_placement_free(niz *z, niz_placement *p)
+{
+    niz_free(z, p->layout);
+    niz_free(z, p->place);
+    niz_free(z, p->commit_copy);
+    *p = (niz_placement){0};
+}

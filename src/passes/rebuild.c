@@ -1,0 +1,76 @@
+/* rebuild.c - making a pass's output graph from its input.  SPDX-License-Identifier: MIT */
+#include <string.h>
+
+#include "passes/pass.h"
+
+void niz_work_init(niz_work *w, niz_recording *r)
+{
+    *w = (niz_work){0};
+    niz_graph_init(&w->g, r->z, &r->ops);
+}
+
+void niz_work_free(niz_work *w)
+{
+    niz_free(w->g.z, w->out);
+    niz_graph_free(&w->g);
+    w->out = NULL;
+}
+
+bool niz_rebuild_begin(niz_rebuild *b, const niz_work *in, niz_work *out, bool merge)
+{
+    niz *z = in->g.z;
+    *b = (niz_rebuild){in, out, NULL, merge, false};
+    b->map = niz_realloc(z, NULL, sizeof *b->map * (in->g.n + 1));
+    out->out = niz_realloc(z, NULL, sizeof *out->out * (size_t)(in->n_out + 1));
+    out->n_out = in->n_out;
+    out->n_want = in->n_want;
+    if (b->map) memset(b->map, 0xff, sizeof *b->map * (in->g.n + 1));
+    if (b->map && out->out) return true;
+    niz_free(z, b->map);
+    return false;
+}
+
+static uint32_t niz_rebuild_put(niz_rebuild *b, uint32_t like, const niz_node_spec *s)
+{
+    uint32_t before = b->out->g.n, id = niz_graph_add(&b->out->g, s);
+    if (id == NIZ_NONE)
+        b->failed = true;
+    else if (id == before)
+        b->out->g.node[id].origin = b->in->g.node[like].origin;
+    return id;
+}
+
+uint32_t niz_rebuild_copy(niz_rebuild *b, uint32_t id)
+{
+    const niz_node *n = &b->in->g.node[id];
+    uint32_t arg[NIZ_MAX_ARITY];
+    for (int i = 0; i < n->n_arg; i++) arg[i] = b->map[n->arg[i]];
+    bool is_private = !b->merge || (n->flags & NIZ_NODE_PRIVATE);
+    uint32_t made = niz_rebuild_put(b, id, &(niz_node_spec){n->op, n->n_arg, arg, niz_node_attrs(n),
+                                                           (niz_dtype)n->dtype, n->shape, n->place,
+                                                           is_private});
+    return made;
+}
+
+uint32_t niz_rebuild_add(niz_rebuild *b, uint32_t like, const niz_op *op, int n,
+                         const uint32_t *arg, niz_attrs attr)
+{
+    niz_infer f;
+    niz_type types[NIZ_MAX_ARITY];
+    if (b->failed) return NIZ_NONE;
+    if (!niz_graph_infer(&b->out->g, &f, op, n, arg, attr, types)) {
+        niz_fail(b->in->g.z, (niz_at){0}, NIZ_E_INTERNAL, "a pass made a wrong %s: %s", op->name,
+                 f.why);
+        b->failed = true;
+        return NIZ_NONE;
+    }
+    return niz_rebuild_put(b, like, &(niz_node_spec){op, n, arg, attr, f.dtype, f.shape,
+                                                     b->in->g.node[like].place, !b->merge});
+}
+
+bool niz_rebuild_end(niz_rebuild *b)
+{
+    for (int i = 0; i < b->in->n_out && !b->failed; i++) b->out->out[i] = b->map[b->in->out[i]];
+    niz_free(b->in->g.z, b->map);
+    return !b->failed;
+}

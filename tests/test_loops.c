@@ -1,0 +1,684 @@
+/* test_loops.c - reductions, contractions and convolutions of every table this processor runs,
+ * bit for bit against tests/reference.c: awkward sizes, strides, special values, cut ranges.
+ *
+ * Everything is drawn from a fixed seed; NIZ_TEST_SEED takes another, NIZ_TEST_ROUNDS more rounds.
+ *
+ * SPDX-License-Identifier: MIT */
+#include <check.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "reference.h"
+
+#define EXACT_MARGIN 64 /* elements of a known pattern around every result */
+
+static uint64_t state;
+
+static uint64_t draw(void)
+{
+    state += 0x9e3779b97f4a7c15u;
+    uint64_t z = state;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+static int64_t below(int64_t n)
+{
+    return (int64_t)(draw() % (uint64_t)n);
+}
+
+static int64_t between(int64_t lo, int64_t hi)
+{
+    return lo + below(hi - lo + 1);
+}
+
+static int64_t rounds(int64_t usual)
+{
+    const char *s = getenv("NIZ_TEST_ROUNDS");
+    return s ? usual * atoi(s) : usual;
+}
+
+static void start(void)
+{
+    const char *s = getenv("NIZ_TEST_SEED");
+    state = s ? strtoull(s, NULL, 0) : 20240229;
+}
+
+/* ---- buffers --------------------------------------------------------------------------------- */
+
+static size_t size_of(niz_dtype d)
+{
+    static const size_t size[] = {4, 8, 4, 8, 1, 1};
+    return size[d];
+}
+
+static double special(void)
+{
+    static const double value[] = {NAN, INFINITY, -INFINITY, 0.0, -0.0, 1e-40, -1e-42, 0x1p-149,
+                                   3e38, -3e38, 5e-324, 1e308};
+    return value[below(NIZ_COUNT(value))];
+}
+
+/* Values whose sums round at every step; one in `odd` is special (0: none). */
+static double value(int64_t odd)
+{
+    if (odd && below(odd) == 0) return special();
+    double v = (double)(draw() >> 11) * 0x1p-53 * 4 - 2;
+    return below(9) == 0 ? round(v) : v;
+}
+
+static void put(niz_dtype d, void *x, int64_t i, int64_t odd)
+{
+    switch (d) {
+    case NIZ_F32: ((float *)x)[i] = (float)value(odd); break;
+    case NIZ_F64: ((double *)x)[i] = value(odd); break;
+    case NIZ_I32: ((int32_t *)x)[i] = (int32_t)(odd ? draw() : draw() % 5); break;
+    case NIZ_I64: ((int64_t *)x)[i] = (int64_t)(odd ? draw() : draw() % 5); break;
+    case NIZ_U8: ((uint8_t *)x)[i] = (uint8_t)draw(); break;
+    case NIZ_BOOL: ((uint8_t *)x)[i] = draw() % 8 != 0; break;
+    }
+}
+
+/* An operand as large as what is read of it, so that the sanitizers see a step too far.  Offsets
+ * from base lie in [low, high]. */
+typedef struct operand {
+    char *memory, *base;
+    int64_t low, high;
+    niz_dtype dtype;
+} operand;
+
+static void reach(operand *o, int64_t n, int64_t stride)
+{
+    if (n < 1) return;
+    if (stride < 0) o->low += (n - 1) * stride;
+    else o->high += (n - 1) * stride;
+}
+
+static void reach_space(operand *o, const niz_loop_space *s, int buffer)
+{
+    for (int d = 0; d < s->rank; d++) reach(o, s->dim[d], s->stride[buffer][d]);
+}
+
+static void fill(operand *o, int64_t odd)
+{
+    size_t size = size_of(o->dtype);
+    int64_t n = o->high - o->low + 1;
+    o->memory = malloc((size_t)n * size);
+    ck_assert_ptr_nonnull(o->memory);
+    for (int64_t i = 0; i < n; i++) put(o->dtype, o->memory, i, odd);
+    o->base = o->memory - o->low * (int64_t)size;
+}
+
+static void *make_result(int64_t n, size_t size)
+{
+    char *p = malloc(((size_t)n + 2 * EXACT_MARGIN) * size);
+    ck_assert_ptr_nonnull(p);
+    memset(p, 0xa5, ((size_t)n + 2 * EXACT_MARGIN) * size);
+    return p + EXACT_MARGIN * size;
+}
+
+static void free_result(void *y, size_t size)
+{
+    free((char *)y - EXACT_MARGIN * size);
+}
+
+/* That y has want's n values and nothing around it was written. */
+static void compare(const char *what, const char *isa, niz_dtype d, const void *y, const void *want,
+                    int64_t n)
+{
+    size_t size = size_of(d);
+    for (size_t i = 1; i <= EXACT_MARGIN * size; i++) {
+        const unsigned char *p = y;
+        ck_assert_msg(p[-(ptrdiff_t)i] == 0xa5 && p[(size_t)n * size + i - 1] == 0xa5,
+                      "%s %s wrote outside its result", isa, what);
+    }
+    for (int64_t i = 0; i < n; i++) {
+        bool same;
+        double a = 0, b = 0;
+        if (d == NIZ_F32) {
+            a = (double)((const float *)y)[i], b = (double)((const float *)want)[i];
+            same = niz_ref_same_f32(((const float *)y)[i], ((const float *)want)[i]);
+        } else if (d == NIZ_F64) {
+            a = ((const double *)y)[i], b = ((const double *)want)[i];
+            same = niz_ref_same_f64(a, b);
+        } else {
+            size_t at = (size_t)i * size;
+            same = !memcmp((const char *)y + at, (const char *)want + at, size);
+        }
+        ck_assert_msg(same, "%s %s: element %lld of %lld is %a, not %a", isa, what, (long long)i,
+                      (long long)n, a, b);
+    }
+}
+
+/* Of exactly that size for the sanitizers; full of NaNs, so that a result that depends on stale
+ * scratch shows. */
+static void *make_scratch(size_t bytes)
+{
+    void *p = aligned_alloc(64, (bytes + 63) / 64 * 64);
+    ck_assert_ptr_nonnull(p);
+    memset(p, 0xff, bytes);
+    return p;
+}
+
+/* ---- reductions ------------------------------------------------------------------------------ */
+
+static int64_t wrap(niz_combine c, int64_t a, int64_t b)
+{
+    switch (c) {
+    case NIZ_COMBINE_SUM: return (int64_t)((uint64_t)a + (uint64_t)b);
+    case NIZ_COMBINE_PROD: return (int64_t)((uint64_t)a * (uint64_t)b);
+    case NIZ_COMBINE_MAX: return a > b ? a : b;
+    default: return a < b ? a : b;
+    }
+}
+
+static int64_t integer_at(niz_dtype d, const void *x, int64_t i)
+{
+    return d == NIZ_I32   ? ((const int32_t *)x)[i]
+           : d == NIZ_I64 ? ((const int64_t *)x)[i]
+                          : ((const uint8_t *)x)[i];
+}
+
+static int64_t integer_nothing(niz_dtype d, niz_combine c)
+{
+    static const int64_t least[] = {0, 0, INT32_MIN, INT64_MIN, 0, 0};
+    static const int64_t greatest[] = {0, 0, INT32_MAX, INT64_MAX, UINT8_MAX, 1};
+    if (c == NIZ_COMBINE_SUM) return 0;
+    if (c == NIZ_COMBINE_PROD) return 1;
+    return c == NIZ_COMBINE_MAX ? least[d] : greatest[d];
+}
+
+static void reduce_integer(const niz_reduce_loop *l, const void *x, int64_t from, void *y,
+                           int64_t i)
+{
+    int64_t best = integer_nothing(l->dtype, l->combine), at = 0;
+    bool position = l->combine >= NIZ_COMBINE_ARGMAX;
+    for (int64_t k = 0; k < l->n; k++) {
+        int64_t v = integer_at(l->dtype, x, from + k * l->stride);
+        if (!position) {
+            best = wrap(l->combine, best, v);
+        } else if (k == 0 || (l->combine == NIZ_COMBINE_ARGMAX ? v > best : v < best)) {
+            best = v;
+            at = k;
+        }
+    }
+    if (position) ((int64_t *)y)[i] = at;
+    else if (l->dtype == NIZ_I32) ((int32_t *)y)[i] = (int32_t)(uint32_t)best;
+    else if (l->dtype == NIZ_I64) ((int64_t *)y)[i] = best;
+    else ((uint8_t *)y)[i] = (uint8_t)best;
+}
+
+#define REDUCE_FLOATING(T, suffix)                                                                 \
+    static void reduce_##suffix(const niz_reduce_loop *l, const T *x, void *y, int64_t i)          \
+    {                                                                                              \
+        T *v = y;                                                                                  \
+        switch (l->combine) {                                                                      \
+        case NIZ_COMBINE_SUM: v[i] = niz_ref_sum_##suffix(x, l->n, l->stride); break;              \
+        case NIZ_COMBINE_PROD: v[i] = niz_ref_prod_##suffix(x, l->n, l->stride); break;            \
+        case NIZ_COMBINE_MAX: v[i] = niz_ref_max_##suffix(x, l->n, l->stride); break;              \
+        case NIZ_COMBINE_MIN: v[i] = niz_ref_min_##suffix(x, l->n, l->stride); break;              \
+        case NIZ_COMBINE_ARGMAX:                                                                   \
+            ((int64_t *)y)[i] = niz_ref_argmax_##suffix(x, l->n, l->stride);                       \
+            break;                                                                                 \
+        case NIZ_COMBINE_ARGMIN:                                                                   \
+            ((int64_t *)y)[i] = niz_ref_argmin_##suffix(x, l->n, l->stride);                       \
+            break;                                                                                 \
+        }                                                                                          \
+    }
+REDUCE_FLOATING(float, f32)
+REDUCE_FLOATING(double, f64)
+
+static void reduce_reference(const niz_reduce_loop *l, const void *x, void *y, int64_t i)
+{
+    int64_t from = niz_ref_offset(&l->space, 0, i);
+    if (l->dtype == NIZ_F32) reduce_f32(l, (const float *)x + from, y, i);
+    else if (l->dtype == NIZ_F64) reduce_f64(l, (const double *)x + from, y, i);
+    else reduce_integer(l, x, from, y, i);
+}
+
+/* One loop, whose y is contiguous, on every table, whole and cut at random. */
+static void check_reduce(niz_reduce_loop *l, int64_t odd)
+{
+    operand x = {.dtype = l->dtype};
+    int64_t n = niz_ref_count(&l->space);
+    niz_dtype out = l->combine >= NIZ_COMBINE_ARGMAX ? NIZ_I64 : l->dtype;
+    size_t size = size_of(out);
+    reach_space(&x, &l->space, 0);
+    reach(&x, l->n, l->stride);
+    fill(&x, odd);
+    char what[96];
+    snprintf(what, sizeof what, "reduce %d of dtype %d, n %lld by %lld, %lld results",
+             (int)l->combine, (int)l->dtype, (long long)l->n, (long long)l->stride, (long long)n);
+    void *want = make_result(n, size);
+    for (int64_t i = 0; i < n; i++) reduce_reference(l, x.base, want, i);
+    const niz_loops *t;
+    for (int i = 0; (t = niz_isa_get(i)) != NULL; i++)
+        for (int cut = 0; cut < 2; cut++) {
+            void *y = make_result(n, size);
+            int64_t at = cut ? below(n + 1) : n;
+            t->reduce(l, x.base, y, at, n);
+            t->reduce(l, x.base, y, 0, at);
+            compare(what, t->isa, out, y, want, n);
+            free_result(y, size);
+        }
+    free_result(want, size);
+    free(x.memory);
+}
+
+static void space_dim(niz_loop_space *s, int64_t n, int64_t first, int64_t second, int64_t third)
+{
+    s->dim[s->rank] = n;
+    s->stride[0][s->rank] = first;
+    s->stride[1][s->rank] = second;
+    s->stride[2][s->rank++] = third;
+}
+
+/* y of a reduction is contiguous over its space. */
+static void contiguous(niz_loop_space *s, int buffer)
+{
+    int64_t stride = 1;
+    for (int d = s->rank - 1; d >= 0; d--) {
+        s->stride[buffer][d] = stride;
+        stride *= s->dim[d];
+    }
+}
+
+static bool reducible(niz_dtype d, niz_combine c)
+{
+    return d != NIZ_BOOL || c == NIZ_COMBINE_MAX || c == NIZ_COMBINE_MIN;
+}
+
+static const int64_t lengths[] = {0,   1,   2,   7,    8,    9,    15,   16,   17,   31,  32,
+                                  33,  63,  127, 128,  129,  255,  256,  257,  383,  384, 385,
+                                  511, 512, 513, 1023, 1025, 1536, 2048, 2049, 2561, 3100};
+
+START_TEST(reduce_lengths)
+{
+    start();
+    for (int i = 0; i < NIZ_COUNT(lengths); i++)
+        for (int c = 0; c <= NIZ_COMBINE_ARGMIN; c++)
+            for (int d = 0; d < NIZ_N_DTYPES; d++) {
+                if (!reducible((niz_dtype)d, (niz_combine)c)) continue;
+                int64_t n = lengths[i], odd = below(2) ? 97 : 0;
+                niz_reduce_loop last = {(niz_dtype)d, (niz_combine)c, n, 1, {.n = 2}};
+                space_dim(&last.space, between(1, 6), n, 1, 0);
+                check_reduce(&last, odd);
+                int64_t m = between(1, n < 600 ? 90 : 40);
+                niz_reduce_loop first = {(niz_dtype)d, (niz_combine)c, n, m, {.n = 2}};
+                space_dim(&first.space, m, 1, 1, 0);
+                check_reduce(&first, odd);
+            }
+}
+END_TEST
+
+START_TEST(reduce_strides)
+{
+    start();
+    for (int64_t round = 0; round < rounds(600); round++) {
+        niz_reduce_loop l = {.space = {.n = 2}};
+        do {
+            l.dtype = (niz_dtype)below(NIZ_N_DTYPES);
+            l.combine = (niz_combine)below(NIZ_COMBINE_ARGMIN + 1);
+        } while (!reducible(l.dtype, l.combine));
+        l.n = below(4) ? below(40) : below(1100);
+        l.stride = between(-3, 20);
+        for (int64_t r = below(4); r > 0; r--) {
+            int64_t stride = below(2) ? 1 : between(-20, 20);
+            space_dim(&l.space, between(1, 12), stride, 0, 0);
+        }
+        if (l.space.rank && below(3) == 0) l.space.dim[l.space.rank - 1] = between(200, 300);
+        contiguous(&l.space, 1);
+        check_reduce(&l, below(2) ? 50 : 0);
+    }
+}
+END_TEST
+
+START_TEST(reduce_many_blocks)
+{
+    start();
+    for (int d = 0; d < 2; d++)
+        for (int64_t round = 0; round < 3; round++) {
+            int64_t n = between(5000, 90000), m = between(4000, 9000);
+            niz_reduce_loop last = {(niz_dtype)d, NIZ_COMBINE_SUM, n, 1, {.n = 2}};
+            check_reduce(&last, 0);
+            niz_reduce_loop first = {(niz_dtype)d, NIZ_COMBINE_SUM, m, 37, {.n = 2}};
+            space_dim(&first.space, 37, 1, 1, 0);
+            check_reduce(&first, 0);
+        }
+}
+END_TEST
+
+/* ---- contractions ---------------------------------------------------------------------------- */
+
+static void contract_integer(const niz_contract_loop *l, const void *a, const void *b, void *y)
+{
+    int64_t rows = niz_ref_count(&l->m), cols = niz_ref_count(&l->n);
+    int64_t terms = niz_ref_count(&l->k), n = niz_ref_count(&l->batch) * rows * cols;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t e = i / cols / rows, sum = 0;
+        int64_t u = niz_ref_offset(&l->batch, 0, e) + niz_ref_offset(&l->m, 0, i / cols % rows);
+        int64_t v = niz_ref_offset(&l->batch, 1, e) + niz_ref_offset(&l->n, 0, i % cols);
+        for (int64_t k = 0; k < terms; k++)
+            sum = wrap(NIZ_COMBINE_SUM, sum,
+                       wrap(NIZ_COMBINE_PROD,
+                            integer_at(l->dtype, a, u + niz_ref_offset(&l->k, 0, k)),
+                            integer_at(l->dtype, b, v + niz_ref_offset(&l->k, 1, k))));
+        if (l->dtype == NIZ_I32) ((int32_t *)y)[i] = (int32_t)(uint32_t)(uint64_t)sum;
+        else ((int64_t *)y)[i] = sum;
+    }
+}
+
+static void contract_reference(const niz_contract_loop *l, const void *a, const void *b, void *y)
+{
+    if (l->dtype == NIZ_F32) niz_ref_contract_f32(l, a, b, y);
+    else if (l->dtype == NIZ_F64) niz_ref_contract_f64(l, a, b, y);
+    else contract_integer(l, a, b, y);
+}
+
+static void check_contract(niz_contract_loop *l, int64_t odd)
+{
+    operand a = {.dtype = l->dtype}, b = {.dtype = l->dtype};
+    int64_t rows = niz_ref_count(&l->m), cols = niz_ref_count(&l->n);
+    int64_t n = niz_ref_count(&l->batch) * rows * cols;
+    size_t size = size_of(l->dtype);
+    reach_space(&a, &l->batch, 0), reach_space(&a, &l->m, 0), reach_space(&a, &l->k, 0);
+    reach_space(&b, &l->batch, 1), reach_space(&b, &l->n, 0), reach_space(&b, &l->k, 1);
+    fill(&a, odd);
+    fill(&b, odd);
+    void *want = make_result(n, size);
+    contract_reference(l, a.base, b.base, want);
+    char what[96];
+    snprintf(what, sizeof what, "contract of dtype %d, %lld rows, %lld columns, k %lld",
+             (int)l->dtype, (long long)rows, (long long)cols, (long long)niz_ref_count(&l->k));
+    const niz_loops *t;
+    for (int i = 0; (t = niz_isa_get(i)) != NULL; i++)
+        for (int cut = 0; cut < 2; cut++) {
+            void *y = make_result(n, size), *scratch = make_scratch(t->contract_scratch(l));
+            int64_t units = t->contract_units(l), at = cut ? below(units + 1) : units;
+            t->contract(l, a.base, b.base, y, at, units, scratch);
+            t->contract(l, a.base, b.base, y, 0, at, scratch);
+            compare(what, t->isa, l->dtype, y, want, n);
+            free(scratch);
+            free_result(y, size);
+        }
+    free_result(want, size);
+    free(a.memory);
+    free(b.memory);
+}
+
+/* y[m, n] of matrices a [m, k] and b [k, n], each in either order in memory. */
+static niz_contract_loop matrices(niz_dtype d, int64_t m, int64_t n, int64_t k, bool turn_a,
+                                  bool turn_b)
+{
+    niz_contract_loop l = {.dtype = d};
+    space_dim(&l.m, m, turn_a ? 1 : k, n, 0);
+    space_dim(&l.n, n, turn_b ? k : 1, 1, 0);
+    space_dim(&l.k, k, turn_a ? m : 1, turn_b ? 1 : n, 0);
+    return l;
+}
+
+START_TEST(contract_matrices)
+{
+    start();
+    static const int64_t sizes[] = {0, 1, 2, 3, 7, 8, 9, 10, 15, 16, 17, 31, 32, 33, 65};
+    static const int64_t depths[] = {0, 1, 2, 5, 16, 64, 383, 384, 385, 769};
+    for (int i = 0; i < NIZ_COUNT(sizes); i++)
+        for (int j = 0; j < NIZ_COUNT(sizes); j++) {
+            int64_t k = depths[below(NIZ_COUNT(depths))];
+            if (sizes[i] * sizes[j] > 300 && k > 64) k %= 100;
+            niz_dtype d = (niz_dtype)below(below(4) ? 2 : 4);
+            niz_contract_loop l = matrices(d, sizes[i], sizes[j], k, below(2), below(2));
+            check_contract(&l, below(3) ? 0 : 40);
+        }
+    for (int turns = 0; turns < 8; turns++) {
+        niz_dtype d = turns & 4 ? NIZ_F64 : NIZ_F32;
+        niz_contract_loop deep = matrices(d, 9, 33, 1200, turns & 1, turns & 2);
+        check_contract(&deep, 0);
+        niz_contract_loop wide = matrices(d, 11, 300, 20, turns & 1, turns & 2);
+        check_contract(&wide, 0);
+        niz_contract_loop tall = matrices(d, 270, 20, 13, turns & 1, turns & 2);
+        check_contract(&tall, 0);
+    }
+}
+END_TEST
+
+START_TEST(contract_depths)
+{
+    start();
+    for (int i = 0; i < NIZ_COUNT(lengths); i++)
+        for (int d = 0; d < 2; d++) {
+            niz_contract_loop l = matrices((niz_dtype)d, between(1, 9), between(1, 4), lengths[i],
+                                           below(2), below(2));
+            check_contract(&l, below(2) ? 200 : 0);
+        }
+}
+END_TEST
+
+static void draw_space(niz_loop_space *s, int64_t most, int64_t rank)
+{
+    for (int64_t r = below(rank + 1); r > 0; r--)
+        space_dim(s, between(below(20) ? 1 : 0, most), between(-9, 9), between(-9, 9), 0);
+    if (s->rank && below(2)) s->stride[below(2)][s->rank - 1] = 1;
+}
+
+START_TEST(contract_strides)
+{
+    start();
+    for (int64_t round = 0; round < rounds(250); round++) {
+        niz_contract_loop l = {.dtype = (niz_dtype)below(4)};
+        draw_space(&l.batch, 3, 2);
+        draw_space(&l.m, 7, 2);
+        draw_space(&l.n, 7, 2);
+        draw_space(&l.k, 9, 3);
+        check_contract(&l, below(3) ? 0 : 60);
+    }
+}
+END_TEST
+
+/* ---- convolutions ---------------------------------------------------------------------------- */
+
+static void conv_reach(const niz_conv_loop *l, operand *x, operand *w)
+{
+    reach(x, l->batch, l->x_stride[0]), reach(x, l->groups, l->x_stride[1]);
+    reach(x, l->in, l->x_stride[2]);
+    reach(w, l->groups, l->w_stride[0]), reach(w, l->out, l->w_stride[1]);
+    reach(w, l->in, l->w_stride[2]);
+    for (int d = 0; d < l->spatial; d++) {
+        reach(x, l->x_size[d], l->x_stride[3 + d]);
+        reach(w, l->w_size[d], l->w_stride[3 + d]);
+    }
+}
+
+static int64_t conv_outputs(const niz_conv_loop *l)
+{
+    int64_t n = l->batch * l->groups * l->out;
+    for (int d = 0; d < l->spatial; d++) n *= l->y_size[d];
+    return n;
+}
+
+static double *as_doubles(const operand *o)
+{
+    int64_t n = o->high - o->low + 1;
+    double *p = malloc((size_t)n * sizeof(double));
+    ck_assert_ptr_nonnull(p);
+    for (int64_t i = 0; i < n; i++) p[i] = (double)integer_at(o->dtype, o->memory, i);
+    return p;
+}
+
+/* Small integers are exact in doubles, in any order. */
+static void conv_integer(const niz_conv_loop *l, const operand *x, const operand *w, void *y)
+{
+    int64_t n = conv_outputs(l);
+    double *u = as_doubles(x), *v = as_doubles(w), *sum = malloc((size_t)(n + 1) * sizeof(double));
+    ck_assert_ptr_nonnull(sum);
+    niz_ref_conv_f64(l, u - x->low, v - w->low, sum);
+    for (int64_t i = 0; i < n; i++) {
+        if (l->dtype == NIZ_I32) ((int32_t *)y)[i] = (int32_t)sum[i];
+        else ((int64_t *)y)[i] = (int64_t)sum[i];
+    }
+    free(u);
+    free(v);
+    free(sum);
+}
+
+static void check_conv(niz_conv_loop *l, int64_t odd)
+{
+    operand x = {.dtype = l->dtype}, w = {.dtype = l->dtype};
+    int64_t n = conv_outputs(l);
+    size_t size = size_of(l->dtype);
+    conv_reach(l, &x, &w);
+    fill(&x, odd);
+    fill(&w, odd);
+    void *want = make_result(n, size);
+    if (l->dtype == NIZ_F32) niz_ref_conv_f32(l, (void *)x.base, (void *)w.base, want);
+    else if (l->dtype == NIZ_F64) niz_ref_conv_f64(l, (void *)x.base, (void *)w.base, want);
+    else conv_integer(l, &x, &w, want);
+    char what[160];
+    int64_t last = l->spatial - 1;
+    snprintf(what, sizeof what,
+             "conv%d B%lld G%lld C%lld K%lld, last axis %lld * %lld -> %lld, step %lld, "
+             "dilation %lld, lo %lld, hole %lld",
+             l->spatial, (long long)l->batch, (long long)l->groups, (long long)l->in,
+             (long long)l->out, (long long)l->x_size[last], (long long)l->w_size[last],
+             (long long)l->y_size[last], (long long)l->step[last], (long long)l->dilation[last],
+             (long long)l->lo[last], (long long)l->hole[last]);
+    const niz_loops *t;
+    for (int i = 0; (t = niz_isa_get(i)) != NULL; i++)
+        for (int cut = 0; cut < 2; cut++) {
+            void *y = make_result(n, size), *scratch = make_scratch(t->conv_scratch(l));
+            int64_t units = t->conv_units(l), at = cut ? below(units + 1) : units;
+            t->conv(l, x.base, w.base, y, at, units, scratch);
+            t->conv(l, x.base, w.base, y, 0, at, scratch);
+            compare(what, t->isa, l->dtype, y, want, n);
+            free(scratch);
+            free_result(y, size);
+        }
+    free_result(want, size);
+    free(x.memory);
+    free(w.memory);
+}
+
+/* Sizes and paddings of one dimension; its output is what fits, or less. */
+static void draw_dimension(niz_conv_loop *l, int d, int64_t x_most, int64_t w_most)
+{
+    l->x_size[d] = between(1, x_most);
+    l->w_size[d] = between(1, w_most);
+    l->step[d] = between(1, below(2) ? 1 : 4);
+    l->dilation[d] = between(1, below(2) ? 1 : 3);
+    l->hole[d] = between(1, below(2) ? 1 : 4);
+    l->lo[d] = between(-2, 5);
+    int64_t hi = between(-2, 5);
+    int64_t padded = (l->x_size[d] - 1) * l->hole[d] + 1 + l->lo[d] + hi;
+    int64_t span = (l->w_size[d] - 1) * l->dilation[d] + 1;
+    l->y_size[d] = padded < span ? 0 : (padded - span) / l->step[d] + 1;
+}
+
+/* Row-major strides over the dims, in the order given; some lie backwards or are repeated. */
+static void draw_strides(int64_t *stride, const int64_t *size, int n)
+{
+    bool natural = below(2);
+    int64_t s = natural ? 1 : between(1, 2);
+    for (int left = n, done[3 + NIZ_CONV_MAX] = {0}; left > 0; left--) {
+        int d = natural ? left - 1 : (int)below(n);
+        while (done[d]) d = (d + 1) % n;
+        done[d] = 1;
+        stride[d] = !natural && below(6) == 0 ? -s : !natural && below(12) == 0 ? 0 : s;
+        s *= size[d] > 0 ? size[d] : 1;
+    }
+}
+
+static void conv_strides(niz_conv_loop *l)
+{
+    int64_t x[3 + NIZ_CONV_MAX] = {l->batch, l->groups, l->in};
+    int64_t w[3 + NIZ_CONV_MAX] = {l->groups, l->out, l->in};
+    for (int d = 0; d < l->spatial; d++) {
+        x[3 + d] = l->x_size[d];
+        w[3 + d] = l->w_size[d];
+    }
+    draw_strides(l->x_stride, x, 3 + l->spatial);
+    draw_strides(l->w_stride, w, 3 + l->spatial);
+}
+
+START_TEST(conv_random)
+{
+    start();
+    for (int64_t round = 0; round < rounds(500); round++) {
+        niz_conv_loop l = {.dtype = (niz_dtype)below(below(5) ? 2 : 4),
+                           .spatial = (int)between(1, 3)};
+        static const int64_t x_most[] = {0, 60, 14, 6};
+        l.batch = between(below(15) ? 1 : 0, 4);
+        l.groups = between(1, 2);
+        l.in = between(below(15) ? 1 : 0, 5);
+        l.out = between(1, 11);
+        for (int d = 0; d < l.spatial; d++)
+            draw_dimension(&l, d, x_most[l.spatial], l.spatial == 3 ? 3 : 5);
+        conv_strides(&l);
+        check_conv(&l, l.dtype > NIZ_F64 || below(3) ? 0 : 80);
+    }
+}
+END_TEST
+
+static niz_conv_loop plane(niz_dtype d, int64_t batch, int64_t in, int64_t out, int64_t size,
+                           int64_t kernel, int64_t pad)
+{
+    niz_conv_loop l = {.dtype = d, .spatial = 2, .batch = batch, .groups = 1, .in = in, .out = out};
+    for (int i = 0; i < 2; i++) {
+        l.x_size[i] = size;
+        l.w_size[i] = kernel;
+        l.lo[i] = pad;
+        l.step[i] = l.dilation[i] = l.hole[i] = 1;
+        l.y_size[i] = size + 2 * pad - kernel + 1;
+    }
+    l.x_stride[0] = in * size * size, l.x_stride[2] = size * size;
+    l.x_stride[3] = size, l.x_stride[4] = 1;
+    l.w_stride[1] = in * kernel * kernel, l.w_stride[2] = kernel * kernel;
+    l.w_stride[3] = kernel, l.w_stride[4] = 1;
+    return l;
+}
+
+/* Many channels, pieces of an image, several images to a chunk, kernels longer than a block. */
+START_TEST(conv_layers)
+{
+    start();
+    for (int d = 0; d < 2; d++) {
+        niz_conv_loop many = plane((niz_dtype)d, 2, 90, 9, 5, 3, 1);
+        check_conv(&many, 0);
+        niz_conv_loop pieces = plane((niz_dtype)d, 2, 2, 3, 40, 3, 1);
+        check_conv(&pieces, 0);
+        niz_conv_loop images = plane((niz_dtype)d, 41, 3, 3, 4, 2, 0);
+        check_conv(&images, 0);
+        niz_conv_loop gradient = plane((niz_dtype)d, 3, 5, 7, 23, 21, 0);
+        check_conv(&gradient, 0);
+        niz_conv_loop rows = plane((niz_dtype)d, 1, 2, 300, 3, 3, 1);
+        check_conv(&rows, 0);
+        niz_conv_loop wide = {.dtype = (niz_dtype)d, .spatial = 1, .batch = 2, .groups = 2, .in = 2,
+                              .out = 3, .x_size = {900}, .w_size = {400}, .y_size = {520},
+                              .step = {1}, .dilation = {1}, .lo = {9}, .hole = {1},
+                              .x_stride = {3600, 1800, 900, 1}, .w_stride = {2400, 800, 400, 1}};
+        check_conv(&wide, 0);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("loops");
+    TCase *t = tcase_create("against the reference");
+    tcase_set_timeout(t, 600);
+    tcase_add_test(t, reduce_lengths);
+    tcase_add_test(t, reduce_strides);
+    tcase_add_test(t, reduce_many_blocks);
+    tcase_add_test(t, contract_matrices);
+    tcase_add_test(t, contract_depths);
+    tcase_add_test(t, contract_strides);
+    tcase_add_test(t, conv_random);
+    tcase_add_test(t, conv_layers);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_ENV);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
