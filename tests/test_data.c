@@ -908,7 +908,8 @@ END_TEST
 START_TEST(split_refuses)
 {
     niz_dataset *d = niz_digits(z);
-    static const double bad[][2] = {{-.1, 0}, {0, 1.1}, {NAN, 0}, {.6, .6}, {0, 1}, {.5, .5}, {0, .9999}};
+    static const double bad[][2] = {{-.1, 0}, {0, 1.1}, {NAN, 0},   {.6, .6},
+                                    {0, 1},   {.5, .5}, {0, .9999}};
     for (int i = 0; i < 7; i++) {
         niz_parts p = niz_split(z, niz_all(d), .validation = bad[i][0], .test = bad[i][1]);
         ck_assert_int_eq(p.train.count + p.validation.count + p.test.count, 0);

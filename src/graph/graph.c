@@ -46,8 +46,8 @@ static uint32_t niz_node_hash(uint64_t sig, int n, const uint32_t *arg)
 static bool niz_node_is(const niz_node *n, uint64_t sig, const niz_node_spec *s)
 {
     return n->sig == sig && n->op == s->op && n->dtype == s->dtype && n->n_arg == s->n &&
-           n->n_attr == s->attr.n && !memcmp(n->arg, s->arg, sizeof *s->arg * (size_t)s->n) &&
-           niz_shape_equal(n->shape, s->shape) &&
+           n->n_attr == s->attr.n && niz_shape_equal(n->shape, s->shape) &&
+           (!s->n || !memcmp(n->arg, s->arg, sizeof *s->arg * (size_t)s->n)) &&
            (!s->attr.n || !memcmp(n->attr, s->attr.value, sizeof(int64_t) * (size_t)s->attr.n));
 }
 
