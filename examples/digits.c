@@ -144,10 +144,12 @@ static pass pass_record(niz *z, const network *net, const niz_batch *b, int64_t 
     return (pass){logits, niz_cross_entropy(logits, y), niz_accuracy(logits, y)};
 }
 
+#define EVALUATION_BATCH 256
+
 /* Counts in confusion[label][answer], of shape [K,K]. */
 static void confusion_add(int64_t *confusion, int64_t classes, const niz_batch *b, niz_t logits)
 {
-    int64_t answer[256]; /* [B] */
+    int64_t answer[EVALUATION_BATCH]; /* [B] */
     niz_read(niz_argmax(logits, .axis = 1), answer, sizeof *answer * (size_t)b->count);
     if (niz_error(logits.z)) return;
     for (int64_t i = 0; i < b->count; i++) confusion[b->label[i] * classes + answer[i]]++;
@@ -159,7 +161,7 @@ static score evaluate(niz *z, const network *net, niz_part part, int64_t *confus
     int64_t classes = part.of->n_classes, n = 0;
     score s = {0};
     niz_batch b;
-    niz_batches *batches = niz_batches_open(z, part, 256, .shuffle = false);
+    niz_batches *batches = niz_batches_open(z, part, EVALUATION_BATCH, .shuffle = false);
     niz_set_training(z, false);
     while (niz_batches_next(batches, &b)) {
         NIZ_STEP(z);
@@ -265,7 +267,7 @@ static void train(niz *z, const network *net, const arguments *a, const images *
         train_epochs(&t, d);
     else
         niz_fail(z, NIZ_HERE, NIZ_E_MEMORY, "no memory for %lld epochs", (long long)t.epochs);
-    if (t.best) printf("best: epoch %lld\n", (long long)t.best_epoch + 1);
+    if (!niz_error(z) && t.best) printf("best: epoch %lld\n", (long long)t.best_epoch + 1);
     niz_snapshot_free(z, t.best);
     niz_batches_free(z, t.batches);
     free(t.loss[0]);
@@ -320,10 +322,23 @@ static void defaults(arguments *a, const network *net)
     if (a->lr <= 0) a->lr = net->lr;
 }
 
+/* Reads weights, and makes sure that they are this network's: then it finds all its parameters. */
+static void load(niz *z, const network *net, const images *d, const char *path)
+{
+    niz_load(z, path);
+    int64_t count = niz_param_count(z);
+    NIZ_STEP(z);
+    const int64_t *size = d->set->sample.dim;
+    net->record(niz_zeros(z, NIZ_F32, NIZ_SHAPE(1, size[0], size[1])), d->set->n_classes);
+    if (!niz_error(z) && niz_param_count(z) > count)
+        niz_fail(z, NIZ_HERE, NIZ_E_ARGUMENT, "%s does not hold the weights of a %s", path,
+                 net->name);
+}
+
 static void run(niz *z, const network *net, const arguments *a, images *d)
 {
     *d = images_load(z, a->data, a->seed);
-    if (a->load) niz_load(z, a->load);
+    if (!niz_error(z) && a->load) load(z, net, d, a->load);
     if (niz_error(z)) return;
     images_print(d, a->data, a->seed);
     printf("%s: at most %lld epochs, batches of %lld, learning rate %g\n", net->name,
@@ -344,6 +359,7 @@ int main(int argc, char **argv)
     if (!net) return 2;
     defaults(&a, net);
 
+    setvbuf(stdout, NULL, _IOLBF, 0); /* a line is seen when it is printed, also in a pipe */
     double start = progress_clock();
     images d = {0};
     niz *z = niz_open(&(niz_options){.threads = a.threads, .seed = a.seed});

@@ -7,7 +7,6 @@
  * and can be told to refuse the n-th allocation.
  *
  * SPDX-License-Identifier: MIT */
-#define _GNU_SOURCE
 #include <check.h>
 #include <inttypes.h>
 #include <locale.h>

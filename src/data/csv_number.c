@@ -6,7 +6,6 @@
  * own locale is neither asked nor touched, in whatever thread.
  *
  * SPDX-License-Identifier: MIT */
-#define _GNU_SOURCE
 #include "data/csv_number.h"
 
 #include <locale.h>

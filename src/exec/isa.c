@@ -6,7 +6,6 @@
  *
  * SPDX-License-Identifier: MIT */
 #if defined(__linux__) && !defined(_GNU_SOURCE)
-#define _GNU_SOURCE /* secure_getenv: the environment of a program with raised rights is not ours */
 #endif
 #include "exec/loops.h"
 

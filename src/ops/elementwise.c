@@ -6,21 +6,13 @@
  * are documented in niz/ops.h.
  *
  * SPDX-License-Identifier: MIT */
-#include <math.h>
-#include <niz/ops.h>
-
-#include "core/type.h"
-#include "graph/recording.h"
 #include "ops/families.h"
 #include "ops/infer.h"
+#include "ops/record.h"
 
-#define SAMPLES(...)                                                                               \
-    .samples = (const niz_sample[]){__VA_ARGS__},                                                  \
-    .n_samples = NIZ_COUNT(((const niz_sample[]){__VA_ARGS__}))
-#define VALUES(...) ((const double[]){__VA_ARGS__})
 #define RANGE(from, to) .lo = {from, from, from}, .hi = {to, to, to}
 
-/* What the derivative rules below share: p->x[0] is the first operand, p->y the result. */
+/* In a rule p->x[0] is the first operand and p->y the result. */
 #define RULE(name) static niz_t name(const niz_app *p, int i)
 #define REF(name, expression)                                                                      \
     static double name##_ref(const double *x)                                                      \
