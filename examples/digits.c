@@ -279,7 +279,7 @@ static void train(niz *z, const network *net, const arguments *a, const images *
 static void confusion_print(const niz_dataset *set, const int64_t *confusion)
 {
     int64_t k = set->n_classes;
-    printf("\nrows: the digit; columns: what the network read\n    ");
+    printf("\nrows: the label; columns: what the network read\n    ");
     for (int64_t j = 0; j < k; j++) printf("%6lld", (long long)j);
     for (int64_t i = 0; i < k; i++) {
         printf("\n%4lld", (long long)i);

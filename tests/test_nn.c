@@ -403,7 +403,7 @@ static double pool_of(const double *x, int64_t n, int64_t size, int64_t from, bo
 START_TEST(test_pool_1d)
 {
     NIZ_STEP(z);
-    double x[12], expected[12];
+    double x[12], expected[16];
     for (int i = 0; i < 12; i++) x[i] = golden_value(i, 5, -1);
     for (int size = 1; size <= 5; size++)
         for (int stride = 0; stride <= 4; stride++)
@@ -513,7 +513,8 @@ START_TEST(test_layer_norm)
     for (int r = 0; r < 2; r++) {
         double m = (x[3 * r] + x[3 * r + 1] + x[3 * r + 2]) / 3, v = 0;
         for (int i = 0; i < 3; i++) v += (x[3 * r + i] - m) * (x[3 * r + i] - m) / 3;
-        for (int i = 0; i < 3; i++) y[3 * r + i] = (x[3 * r + i] - m) / sqrt(v + 1e-5) * w[i] + b[i];
+        for (int i = 0; i < 3; i++)
+            y[3 * r + i] = (x[3 * r + i] - m) / sqrt(v + 1e-5) * w[i] + b[i];
     }
     niz_param_set(z, "ln.weight", NIZ_F64, NIZ_SHAPE(3), true, w);
     niz_param_set(z, "ln.bias", NIZ_F64, NIZ_SHAPE(3), true, b);
@@ -695,7 +696,8 @@ START_TEST(test_binary_cross_entropy)
 {
     NIZ_STEP(z);
     const double x[] = {-1000, 1000, 1000, 0, 50}, t[] = {0, 1, 0, .25, 1};
-    const double each[] = {0, 0, 1000, log(2), log1p(exp(-50))}, slope[] = {0, 0, 1, .25, -exp(-50)};
+    const double each[] = {0, 0, 1000, log(2), log1p(exp(-50))};
+    const double slope[] = {0, 0, 1, .25, -exp(-50)};
     niz_t l = f64(NIZ_SHAPE(5), x), g;
     niz_t y = niz_binary_cross_entropy(l, f64(NIZ_SHAPE(5), t), .reduction = NIZ_REDUCE_NONE);
     has_values(y, 5, each, 1e-15);

@@ -260,9 +260,9 @@ NIZ_API niz_param_info niz_param_get(const niz *z, int64_t i);
  *  .name is "" if there is none. */
 NIZ_API niz_param_info niz_param_of(niz_t param);
 
-/** The trainable parameters of a floating dtype that y depends on, in the order of their making:
- *  for each the newest version that y depends on, so that y can be differentiated with respect to
- *  it.  Writes the first max of them to params; returns how many there are (0 after an error). */
+/** The trainable parameters of a floating dtype that a gradient of y flows to (not through
+ *  niz_stop_gradient, comparisons and the like), in the order of their making: for each the newest
+ *  version that y depends on, so that y can be differentiated with respect to it.  Writes the first max of them to params; returns how many there are (0 after an error). */
 NIZ_API int64_t niz_params_of(niz_t y, int64_t max, niz_t *params);
 
 /** Makes or overwrites a parameter with these values, at once.  A pending assignment to it is an

@@ -6,7 +6,7 @@
  *
  * The format is safetensors (github.com/huggingface/safetensors), which PyTorch, JAX and others
  * read and write: the header's length as 8 bytes, little-endian; the header, JSON with dtype, shape
- * and data_offsets of every tensor; their elements, row-major.  dtypes F32, F64, I32, I64, U8, BOOL.
+ * and data_offsets of every tensor; their elements, row-major.  dtypes F32 F64 I32 I64 U8 BOOL.
  * Under __metadata__ libniz keeps its own: "niz.format" = "1", the counters of random draws
  * "niz.seed", "niz.train_steps", "niz.eval_steps" in decimal, and for each parameter that no
  * optimiser touches "niz.state:<name>" = "1".
@@ -35,7 +35,7 @@ NIZ_API niz_status niz_save_at(niz_at at, niz *z, const char *path);
  *  run first.  All or nothing: everything is checked before anything is set.
  *  NIZ_E_IO: the file cannot be read.  NIZ_E_FORMAT: it is damaged or no such file: cut short or
  *  too long; a header over 16 MiB or not JSON; names twice; sizes that are negative, broken, absurd
- *  or not those of the data; data that overlaps, leaves holes or lies outside; another dtype (named).
+ *  or not those of the data; data that overlaps, leaves holes or lies outside; other dtypes (named).
  *  Messages have the file and the byte or the tensor's name. */
 NIZ_API niz_status niz_load_at(niz_at at, niz *z, const char *path);
 

@@ -26,7 +26,7 @@ extern "C" {
 
 /** y = -x.  number.  dy/dx = -1. */
 NIZ_API niz_t niz_neg_at(niz_at at, niz_t x);
-/** y = |x|.  number.  dy/dx = sign(x), 0 at 0. */
+/** y = |x|.  number.  dy/dx = ±1, 0 at 0. */
 NIZ_API niz_t niz_abs_at(niz_at at, niz_t x);
 /** y = 1, -1, or x where it is 0 or NaN.  number.  dy/dx = 0. */
 NIZ_API niz_t niz_sign_at(niz_at at, niz_t x);

@@ -39,14 +39,20 @@ static niz_t niz_reverse_unbroadcast(niz_t gy, niz_t x)
     return niz_reshape(sum, to);
 }
 
+static niz_t niz_reverse_partial(niz_reverse *s, const niz_app *p, int i, niz_t gy)
+{
+    niz_t d = p->op->partial(p, i);
+    return niz_is_valid(d) ? niz_chain(s->cone.r, gy, d) : d;
+}
+
 /* The share of operand i: inert if there is none. */
 static niz_t niz_reverse_share(niz_reverse *s, const niz_app *p, int i, niz_t gy)
 {
-    if (p->op->vjp) return p->op->vjp(p, i, gy);
-    if (p->op->adjoint) return p->op->adjoint(p, i, gy);
-    niz_t d = p->op->partial(p, i);
-    if (!niz_is_valid(d)) return d;
-    return niz_reverse_unbroadcast(niz_chain(s->cone.r, gy, d), p->x[i]);
+    niz_t share = p->op->vjp       ? p->op->vjp(p, i, gy)
+                  : p->op->adjoint ? p->op->adjoint(p, i, gy)
+                                   : niz_reverse_partial(s, p, i, gy);
+    bool broadcasts = niz_op_form(p->op) == NIZ_FORM_MAP && niz_is_valid(share);
+    return broadcasts ? niz_reverse_unbroadcast(share, p->x[i]) : share;
 }
 
 static void niz_reverse_node(niz_reverse *s, uint32_t id)

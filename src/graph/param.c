@@ -117,6 +117,15 @@ void niz_params_free(niz_recording *r)
     niz_free(r->z, r->name_table);
 }
 
+static niz_t niz_init_value(niz *z, niz_at at, niz_dtype dtype, const niz_shape *shape, niz_init i)
+{
+    switch (i.kind) {
+    case NIZ_INIT_UNIFORM: return niz_uniform_at(at, z, dtype, *shape, i.a, i.b);
+    case NIZ_INIT_NORMAL: return niz_normal_at(at, z, dtype, *shape, i.a, i.b);
+    default: return niz_full_at(at, z, dtype, *shape, i.a);
+    }
+}
+
 /* The starting values are a small graph of their own, run at once by the same arithmetic as all
  * else, so that they too are the same bits everywhere.  The draw's key is the parameter's name:
  * it does not depend on what else there is. */
@@ -131,10 +140,7 @@ static bool niz_param_initialise(niz_recording *r, niz_at at, const char *name, 
         niz_scope of = {r->scope, r->scope->path, r->scope->prefix, XXH3_64bits(name, strlen(name))};
         r->scope = &of;
         r->step = UINT64_MAX;
-        niz_t v = init.kind == NIZ_INIT_CONSTANT  ? niz_full_at(at, r->z, dtype, *shape, init.a)
-                  : init.kind == NIZ_INIT_UNIFORM ? niz_uniform_at(at, r->z, dtype, *shape, init.a, init.b)
-                                                  : niz_normal_at(at, r->z, dtype, *shape, init.a, init.b);
-        r->n_draws = 0;
+        niz_t v = niz_init_value(r->z, at, dtype, shape, init);
         r->scope = of.parent;
         niz_read_at(at, v, out, bytes);
     }
@@ -329,7 +335,8 @@ niz_param_info niz_param_of(niz_t param)
     return niz_param_get(param.z, is ? n->attr[0] : -1);
 }
 
-/* Marks what y depends on, from y down; of each parameter the highest marked node is the newest. */
+/* Marks what a gradient of y flows to, from y down; of each parameter the highest marked node is the
+ * newest. */
 int64_t niz_params_of(niz_t y, int64_t max, niz_t *params)
 {
     niz_recording *r = niz_recording_of(y.z);
@@ -343,7 +350,8 @@ int64_t niz_params_of(niz_t y, int64_t max, niz_t *params)
         needed[y.id] = true;
         for (uint32_t id = y.id + 1; id-- > 0;) {
             const niz_node *node = &r->g.node[id];
-            if (!needed[id]) continue;
+            bool flows = niz_dtype_is_float((niz_dtype)node->dtype) && !node->op->no_gradient;
+            if (!needed[id] || !flows) continue;
             for (int i = 0; i < node->n_arg; i++) needed[node->arg[i]] = true;
             bool is = node->op == &niz_op_param || node->op == &niz_op_assign;
             if (is && newest[node->attr[0]] == NIZ_NONE) newest[node->attr[0]] = id;

@@ -317,9 +317,9 @@ void niz_step_end(niz_step_guard *guard)
     niz_arena_rewind(&r->g.arena, f->mark);
     r->g.generation++;
     r->scope = f->scope;
+    while (r->n_draws && r->draws[r->n_draws - 1].step == r->step) r->n_draws--;
     r->step = f->step;
     r->kept = NULL;
-    if (!r->n_frames) r->n_draws = 0;
 }
 
 void niz_clear_error(niz *z)
@@ -375,7 +375,8 @@ void niz_scope_end(niz_scope_guard *guard)
     if (r && r->scope->parent) r->scope = r->scope->parent;
 }
 
-/* How many draws this scope has made before in this step. */
+/* How many draws this scope has made before in this step.  Counts of inner steps lie behind those of
+ * outer ones and go with their step. */
 static bool niz_draw_ordinal(niz_recording *r, uint64_t *ordinal)
 {
     for (size_t i = r->n_draws; i-- > 0;)

@@ -30,11 +30,19 @@ const niz_op niz_op_neg = {
     SAMPLES({0}, {.n = 1, .x = {{1, {3}}}, .in = VALUES(-0.0, 2, -3), .out = VALUES(0, -2, 3)}),
 };
 
-RULE(abs_d) { return (void)i, niz_sign(p->x[0]); }
+/* Rules that select pass g = gy or tx on, or drop it; 0 · inf never arises.  Both modes agree. */
+#define SELECTS(name) static niz_t name(const niz_app *p, int i, niz_t g)
+
+SELECTS(abs_select)
+{
+    niz_t x = p->x[0];
+    (void)i;
+    return niz_where(niz_gt(x, 0), g, niz_where(niz_lt(x, 0), niz_neg(g), 0));
+}
 REF(abs, fabs(x[0]))
 const niz_op niz_op_abs = {
     .name = "abs", .arity = 1, .infer = niz_infer_same_number, .map = "ABS(a)",
-    .partial = abs_d, .ref = abs_ref,
+    .vjp = abs_select, .jvp = abs_select, .ref = abs_ref,
     SAMPLES({0}, {.n = 1, .x = {{1, {4}}}, .in = VALUES(-0.0, 2, -3, -INFINITY),
                   .out = VALUES(0, 2, 3, INFINITY)}),
 };
@@ -154,11 +162,12 @@ const niz_op niz_op_sigmoid = {
                              .out = VALUES(0.5, 1, 0)}),
 };
 
-RULE(relu_d) { return (void)i, niz_where(niz_gt(p->x[0], 0), niz_number_like(p->y, 1), 0); }
+/* y > 0 where x > 0: asking y lets x be overwritten */
+SELECTS(relu_select) { return (void)i, niz_where(niz_gt(p->y, 0), g, 0); }
 REF(relu, x[0] > 0 ? x[0] : isnan(x[0]) ? x[0] : 0)
 const niz_op niz_op_relu = {
     .name = "relu", .arity = 1, .infer = niz_infer_same_number, .map = "MAX(a, 0)",
-    .partial = relu_d, .ref = relu_ref,
+    .vjp = relu_select, .jvp = relu_select, .ref = relu_ref,
     SAMPLES({0}, {.n = 1, .x = {{1, {4}}}, .in = VALUES(-1, 0, 3, NAN), .out = VALUES(0, 0, 3, NAN)}),
 };
 
@@ -266,27 +275,26 @@ const niz_op niz_op_pow = {
 };
 
 /* Ties share the derivative evenly: the only choice that is the same for both operands. */
-static niz_t extreme_d(const niz_app *p, int i, bool greater)
+static niz_t extreme_select(const niz_app *p, int i, niz_t g, bool greater)
 {
     niz_t a = p->x[i], b = p->x[1 - i];
-    niz_t one = niz_number_like(p->y, 1);
     niz_t wins = greater ? niz_gt(a, b) : niz_lt(a, b);
-    return niz_where(wins, one, niz_where(niz_eq(a, b), niz_mul(one, 0.5), 0));
+    return niz_where(wins, g, niz_where(niz_eq(a, b), niz_mul(g, 0.5), 0));
 }
-RULE(maximum_d) { return extreme_d(p, i, true); }
+SELECTS(maximum_select) { return extreme_select(p, i, g, true); }
 REF(maximum, isnan(x[0]) || isnan(x[1]) ? NAN : fmax(x[0], x[1]))
 const niz_op niz_op_maximum = {
     .name = "maximum", .arity = 2, .infer = niz_infer_same_number, .map = "MAX(a, b)",
-    .partial = maximum_d, .ref = maximum_ref,
+    .vjp = maximum_select, .jvp = maximum_select, .ref = maximum_ref,
     SAMPLES({0}, {.n = 2, .x = {{1, {3}}, {1, {3}}}, .in = VALUES(1, 4, NAN, 2, 3, 1),
                   .out = VALUES(2, 4, NAN)}),
 };
 
-RULE(minimum_d) { return extreme_d(p, i, false); }
+SELECTS(minimum_select) { return extreme_select(p, i, g, false); }
 REF(minimum, isnan(x[0]) || isnan(x[1]) ? NAN : fmin(x[0], x[1]))
 const niz_op niz_op_minimum = {
     .name = "minimum", .arity = 2, .infer = niz_infer_same_number, .map = "MIN(a, b)",
-    .partial = minimum_d, .ref = minimum_ref,
+    .vjp = minimum_select, .jvp = minimum_select, .ref = minimum_ref,
     SAMPLES({0}, {.n = 2, .x = {{1, {3}}, {1, {3}}}, .in = VALUES(1, 4, NAN, 2, 3, 1),
                   .out = VALUES(1, 3, NAN)}),
 };
@@ -328,16 +336,15 @@ static bool where_infer(niz_infer *f)
     return true;
 }
 
-/* Selects the cotangent itself: 0 * inf never arises. */
-static niz_t where_vjp(const niz_app *p, int i, niz_t gy)
+SELECTS(where_select)
 {
-    if (i == 0) return niz_inert(gy.z);
-    return i == 1 ? niz_where(p->x[0], gy, 0) : niz_where(p->x[0], niz_number_like(gy, 0), gy);
+    if (i == 0) return niz_inert(g.z);
+    return i == 1 ? niz_where(p->x[0], g, 0) : niz_where(p->x[0], niz_number_like(g, 0), g);
 }
 REF(where, x[0] != 0 ? x[1] : x[2])
 const niz_op niz_op_where = {
     .name = "where", .arity = 3, .infer = where_infer, .map = "a ? b : c",
-    .vjp = where_vjp, .jvp = where_vjp, .ref = where_ref, SAMPLES({0}),
+    .vjp = where_select, .jvp = where_select, .ref = where_ref, SAMPLES({0}),
 };
 
 static bool cast_infer(niz_infer *f)

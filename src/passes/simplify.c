@@ -132,6 +132,15 @@ static uint32_t movement_twice(niz_rewrite *w)
     return make(w, w->op, 1, &x->arg[0], (niz_attrs){w->attr.n, axes});
 }
 
+/* broadcast(reshape(x)) of one element -> broadcast(x) */
+static uint32_t broadcast_of_one(niz_rewrite *w)
+{
+    if (w->op != &niz_op_broadcast || arg_node(w, 0)->op != &niz_op_reshape) return NIZ_NONE;
+    uint32_t x = arg_node(w, 0)->arg[0];
+    if (w->g->node[x].shape->rank) return NIZ_NONE;
+    return make_dims(w, w->op, x, w->shape);
+}
+
 /* A map needs no broadcast operand: it broadcasts by itself, if another operand has the shape. */
 static uint32_t map_broadcasts(niz_rewrite *w)
 {
@@ -241,6 +250,7 @@ static const struct {
     {"double negation", double_negation},
     {"no movement", no_movement},
     {"movement twice", movement_twice},
+    {"broadcast of one", broadcast_of_one},
     {"map broadcasts", map_broadcasts},
     {"map before broadcast", map_before_broadcast},
     {"reduce one", reduce_one},
