@@ -179,30 +179,47 @@ static uint64_t niz_rewrite_mix(uint64_t h, const void *p, size_t bytes)
     return XXH3_64bits_withSeed(p, bytes, h);
 }
 
+/* What y needs, down to the inputs. */
+static void niz_form_mark(const niz_recording *r, bool *needed, uint32_t count, uint32_t y, int n,
+                          const niz_t *x)
+{
+    memset(needed, 0, count);
+    needed[y] = true;
+    for (uint32_t id = count; id-- > 0;) {
+        bool input = false;
+        for (int i = 0; i < n; i++) input = input || x[i].id == id;
+        if (input) needed[id] = false;
+        for (int i = 0; needed[id] && i < r->g.node[id].n_arg; i++)
+            needed[r->g.node[id].arg[i]] = true;
+    }
+}
+
 /* A node's hash is of its operands' hashes, not of their ids: what an earlier recording left for
  * this one to share has no part in it. */
-static uint64_t niz_rewrite_hash(const niz_recording *r, const niz_rewriter *w, const uint64_t *hash,
-                                 uint32_t id)
+static uint64_t niz_form_node(const niz_recording *r, const uint64_t *hash, uint32_t id)
 {
     const niz_node *n = &r->g.node[id];
     uint64_t h = niz_rewrite_mix(0, &n->sig, sizeof n->sig);
     if (n->op == &niz_op_data && n->data) h = niz_rewrite_mix(h, n->data, niz_node_bytes(n));
-    for (int i = 0; i < n->n_arg && w->role[id] != NIZ_FIXED; i++)
-        h = niz_rewrite_mix(h, &hash[n->arg[i]], sizeof *hash);
+    for (int i = 0; i < n->n_arg; i++) h = niz_rewrite_mix(h, &hash[n->arg[i]], sizeof *hash);
     return h;
 }
 
 uint64_t niz_rewrite_form(niz_recording *r, niz_t y, int n, const niz_t *x)
 {
-    niz_rewriter w = {0};
-    uint64_t form = 0, *hash = NULL;
-    if (niz_rewriter_begin(&w, r, y, n, x)) hash = niz_realloc(r->z, NULL, sizeof *hash * w.n);
-    for (int i = 0; i < n && hash; i++) hash[x[i].id] = (uint64_t)i;
-    for (uint32_t id = 0; id < w.n && hash; id++)
-        if (w.role[id] != NIZ_UNUSED && w.role[id] != NIZ_INPUT)
-            hash[id] = niz_rewrite_hash(r, &w, hash, id);
-    if (hash) form = hash[y.id];
+    uint32_t count = y.id + 1;
+    for (int i = 0; i < n; i++)
+        if (x[i].id >= count) count = x[i].id + 1;
+    uint64_t form = 0, *hash = niz_realloc(r->z, NULL, sizeof *hash * count);
+    bool *needed = niz_realloc(r->z, NULL, count);
+    if (hash && needed) {
+        niz_form_mark(r, needed, count, y.id, n, x);
+        for (int i = 0; i < n; i++) hash[x[i].id] = (uint64_t)i;
+        for (uint32_t id = 0; id < count; id++)
+            if (needed[id]) hash[id] = niz_form_node(r, hash, id);
+        form = hash[y.id];
+    }
+    niz_free(r->z, needed);
     niz_free(r->z, hash);
-    niz_rewriter_end(&w, r->z);
     return form;
 }

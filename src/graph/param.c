@@ -234,6 +234,7 @@ static niz_t niz_param_named(niz_at at, niz *z, const char *name, niz_dtype dtyp
         }
     }
     if (!niz_param_same(z, at, p, dtype, &shape)) return niz_inert(z);
+    p->trainable = trainable; /* a file may have brought it before the program said what it is */
     niz_param_note_use(r, at, p);
     return niz_param_handle(r, at, p);
 }
