@@ -59,15 +59,19 @@ def private_python():
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
         pip = [str(python), "-m", "pip", "install", "--quiet"]
         wanted = [f"torch=={TORCH}", "numpy"]
-        # the CPU build is a tenth of the size; elsewhere than on x86 Linux the usual one is it
-        if subprocess.run(pip + wanted + ["--index-url", INDEX]).returncode:
+        # the CPU build is a tenth of the size; if it cannot be had, the usual one serves
+        small = pip + wanted + ["--index-url", INDEX, "--retries", "0"]
+        if subprocess.run(small, stderr=subprocess.DEVNULL).returncode:
             subprocess.run(pip + wanted, check=True)
         (home / "complete").touch()
     return str(python)
 
 
 def run(command):
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    except OSError as e:
+        sys.exit(f"compare: cannot run {command[0]}: {e.strerror}; see --build and --python")
     if done.returncode:
         sys.exit(f"compare: {' '.join(command)} failed")
     return json.loads(done.stdout)
@@ -133,12 +137,9 @@ def print_table(machine, rows):
 def main():
     a = read_arguments()
     python = a.python or private_python()
-    version = subprocess.run([python, "-c", "import torch; print(torch.__version__)"],
-                             stdout=subprocess.PIPE, text=True)
-    if version.returncode:
-        sys.exit(f"compare: {python} has no PyTorch")
+    version = run([python, "-c", "import json, torch; print(json.dumps(torch.__version__))"])
     machine = {"cpu": cpu_name(), "cores": os.cpu_count(), "threads": a.threads,
-               "torch": version.stdout.strip(), "load": os.getloadavg()[0]}
+               "torch": version, "load": os.getloadavg()[0]}
     results = run_rounds(a, python)
     rows = summary(results)
     print_table(machine, rows)

@@ -212,7 +212,7 @@ END_TEST
 START_TEST(a_derivative_names_the_operation_it_is_of)
 {
     open_context();
-    niz_t x = niz_copy_from(z, NIZ_F32, NIZ_SHAPE(3), (float[]){1, 2, 3}), g;
+    niz_t x = niz_copy_from(z, NIZ_F32, NIZ_SHAPE(3), ((float[]){1, 2, 3})), g;
     niz_t y = niz_sum(niz_tanh(x));
     int line = __LINE__ - 1;
     niz_grad(y, 1, &x, &g);
@@ -241,7 +241,7 @@ START_TEST(compositions_stand_at_the_users_line)
     niz_t x = niz_uniform(z, NIZ_F32, NIZ_SHAPE(3, 4), -1, 1), y = niz_exp(x), g[2];
     niz_t all[] = {niz_softmax(x, 1), niz_log_softmax(x, 0), niz_gelu(x), niz_var(x), niz_mean(x),
                    niz_logsumexp(x), niz_matmul(x, niz_transpose(y, 0, 1)), niz_pow(x, 3.5),
-                   niz_einsum("ij,ij->i", x, y), niz_stack(2, (niz_t[]){x, y}, 2), niz_flip(x, 0),
+                   niz_einsum("ij,ij->i", x, y), niz_stack(2, ((niz_t[]){x, y}), 2), niz_flip(x, 0),
                    niz_normal(z, NIZ_F32, NIZ_SHAPE(3), 0, 2), niz_bernoulli(z, NIZ_SHAPE(3), .5),
                    niz_clamp(x, -1, 1), niz_silu(x), niz_select(x, 0, 1)};
     for (int i = 0; i < NIZ_COUNT(all); i++) {
@@ -260,7 +260,7 @@ END_TEST
 START_TEST(sweeps_record_at_the_users_line)
 {
     open_context();
-    niz_t x = niz_copy_from(z, NIZ_F32, NIZ_SHAPE(3), (float[]){1, 2, 3});
+    niz_t x = niz_copy_from(z, NIZ_F32, NIZ_SHAPE(3), ((float[]){1, 2, 3}));
     niz_t y[2] = {niz_square(x)}, gy[2] = {niz_exp(x), niz_sin(x)}, gx, ty;
     y[1] = y[0];
     niz_vjp(2, y, gy, 1, &x, &gx);
@@ -288,7 +288,7 @@ static const niz_op twice = {
 START_TEST(a_missing_rule_is_an_error_that_names_it)
 {
     open_context();
-    niz_t x = niz_copy_from(z, NIZ_F32, NIZ_SHAPE(2), (float[]){1, 2}), g;
+    niz_t x = niz_copy_from(z, NIZ_F32, NIZ_SHAPE(2), ((float[]){1, 2})), g;
     niz_t y = niz_sum(niz_apply(&twice, 1, &x, NULL));
     ck_assert_double_eq(niz_item(y), 6);
     niz_grad(y, 1, &x, &g);
@@ -589,7 +589,7 @@ END_TEST
 START_TEST(the_same_operation_is_the_same_node)
 {
     open_context();
-    niz_t x = niz_copy_from(z, NIZ_F32, NIZ_SHAPE(3), (float[]){1, 2, 3});
+    niz_t x = niz_copy_from(z, NIZ_F32, NIZ_SHAPE(3), ((float[]){1, 2, 3}));
     ck_assert_uint_eq(niz_tanh(x).id, niz_tanh(x).id);
     ck_assert_uint_eq(niz_add(x, 1.0).id, niz_add(x, 1.0).id);
     ck_assert_uint_ne(niz_add(x, 0.0).id, niz_add(x, -0.0).id);
@@ -665,7 +665,7 @@ START_TEST(a_record_without_what_it_needs_is_refused)
     niz_t x = vector(z, 3);
     niz_apply(&no_infer, 1, &x, NULL);
     expect_error(z, NIZ_E_ARGUMENT, ".infer");
-    niz_apply(&no_work, 2, (niz_t[]){x, x}, NULL);
+    niz_apply(&no_work, 2, ((niz_t[]){x, x}), NULL);
     expect_error(z, NIZ_E_ARGUMENT, "takes 1 operand");
     NIZ_RUN(z, niz_apply(&no_work, 1, &x, NULL));
     expect_error(z, NIZ_E_ARGUMENT, "t_no_work");
@@ -689,7 +689,7 @@ START_TEST(any_operands_and_attributes_are_refused_or_run)
 {
     open_context();
     util_rng r = {11};
-    int cases = util_cases(400, 20000), ran = 0;
+    int cases = util_cases(400, 4000), ran = 0;
     for (int i = 0; niz_op_get(i); i++)
         for (int c = 0; c < cases; c++) {
             NIZ_STEP(z);
@@ -791,8 +791,8 @@ START_TEST(empty_tensors_are_legal_everywhere)
     ck_assert_int_eq(niz_read(niz_sum(e, .axis = 1), v, 0), NIZ_OK);
     ck_assert_double_eq(niz_item(niz_sum(niz_matmul(niz_transpose(e, 0, 1), e))), 0);
     ck_assert_int_eq(niz_read(niz_softmax(e, 1), v, 0), NIZ_OK);
-    ck_assert_int_eq(niz_read(niz_concat(2, (niz_t[]){e, e}, 0), v, 0), NIZ_OK);
-    ck_assert_int_eq(niz_read(niz_concat(2, (niz_t[]){e, niz_ones(z, NIZ_F32, NIZ_SHAPE(1, 3))}, 0),
+    ck_assert_int_eq(niz_read(niz_concat(2, ((niz_t[]){e, e}), 0), v, 0), NIZ_OK);
+    ck_assert_int_eq(niz_read(niz_concat(2, ((niz_t[]){e, niz_ones(z, NIZ_F32, NIZ_SHAPE(1, 3))}), 0),
                               v, 12), NIZ_OK);
     ck_assert_double_eq((double)v[2], 1);
     ck_assert_int_eq(niz_read(niz_pad(e, 0, 1, 1, 5), v, 24), NIZ_OK);
@@ -808,7 +808,7 @@ START_TEST(empty_tensors_are_legal_everywhere)
     expect_error(z, NIZ_E_SHAPE, "argmax");
     niz_t p = niz_param(z, "empty", NIZ_F32, NIZ_SHAPE(0, 4), niz_normal_init());
     niz_assign(p, niz_add(p, 1.0));
-    NIZ_RUN(z);
+    niz_run(z, 0, NULL);
     expect_ok(z);
     close_context();
 }

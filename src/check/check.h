@@ -95,7 +95,8 @@ typedef struct niz_slope {
     bool finite;         /* enough finite values on both sides */
     bool kink;           /* left and right differ beyond doubt */
     double order;        /* of the difference between `analytic` and central differences */
-    double least, most;  /* that difference at the smallest and largest step */
+    double size;         /* of the values that changed: Σ |w y| */
+    double last;         /* the difference at the smallest step, and what noise may add to it */
 } niz_slope;
 
 /** False: the context's error is set. */

@@ -35,17 +35,26 @@ static bool niz_keep(niz_recording *r, niz_kept *k)
     return true;
 }
 
-static void niz_put_back(niz_recording *r, niz_kept *k)
+/* As it was before f: also between its calls, so that each finds the same parameters and draws the
+ * same numbers. */
+static void niz_rewind(niz_recording *r, const niz_kept *k)
 {
     if (k->n_params) memcpy(r->param, k->param, sizeof *k->param * k->n_params);
-    niz_free(r->z, k->param);
+    for (size_t i = k->n_params; i < r->n_params; i++)
+        r->param[i].node = r->param[i].pending = NIZ_NONE;
     r->counters = k->counters;
     r->n_draws = k->n_draws;
     r->z->stats.steps = k->steps;
-    niz_place_end(r, k->place);
-    r->hold_assignments--;
     r->z->status = NIZ_OK; /* pending assignments stay: niz_clear_error would drop them */
     r->z->message[0] = 0;
+}
+
+static void niz_put_back(niz_recording *r, niz_kept *k)
+{
+    niz_rewind(r, k);
+    niz_free(r->z, k->param);
+    niz_place_end(r, k->place);
+    r->hold_assignments--;
 }
 
 /* ---- recording the function ----------------------------------------------------------------- */
@@ -59,6 +68,7 @@ typedef struct niz_checked {
     niz_t *x;            /* leaves that stand for them */
     niz_check_options o;
     niz_recording *r;
+    const niz_kept *kept;
 } niz_checked;
 
 /* Leaves at the point, or beside it: each floating element moved by a part of its size. */
@@ -94,16 +104,15 @@ static niz_t niz_checked_record(niz_checked *c, double move)
 /* Whether f records the same graph at a near point; an error there decides nothing. */
 static bool niz_checked_same_form(niz_checked *c, double move, uint64_t form)
 {
-    niz_counters counters = c->r->counters;
     bool same;
+    niz_rewind(c->r, c->kept);
     {
         NIZ_STEP(c->r->z);
         niz_t y = niz_checked_record(c, move);
-        same = c->r->z->status || niz_rewrite_form(c->r, y, c->n, c->x) == form;
+        uint64_t here = c->r->z->status ? form : niz_rewrite_form(c->r, y, c->n, c->x);
+        same = c->r->z->status || here == form;
     }
-    c->r->counters = counters;
-    c->r->z->status = NIZ_OK;
-    c->r->z->message[0] = 0;
+    niz_rewind(c->r, c->kept);
     return same;
 }
 
@@ -176,12 +185,11 @@ static niz_check_report niz_checked_run(niz_checked *c)
     niz *z = c->r->z;
     NIZ_STEP(z);
     c->x = niz_arena_alloc(&c->r->g.arena, sizeof *c->x * (size_t)(c->n ? c->n : 1));
-    niz_counters counters = c->r->counters;
     niz_t y = c->x ? niz_checked_record(c, 0) : niz_inert(z);
     if (z->status) return niz_report_error(c->at, niz_message(z));
     niz_t *x = c->x;
     uint64_t form = niz_rewrite_form(c->r, y, c->n, x);
-    c->r->counters = counters;
+    if (z->status) return niz_report_error(c->at, niz_message(z));
     c->x = niz_arena_alloc(&c->r->g.arena, sizeof *c->x * (size_t)c->n);
     bool same = c->x && niz_checked_same_form(c, 0x1p-5, form) &&
                 niz_checked_same_form(c, -0x1p-5, form);
@@ -220,7 +228,7 @@ niz_check_report niz_check_grad_at(niz_at at, niz_check_function *f, void *arg, 
         z->message[0] = 0;
         return report;
     }
-    niz_checked c = {at, f, arg, n, inputs, NULL, o, r};
+    niz_checked c = {at, f, arg, n, inputs, NULL, o, r, &kept};
     report = niz_checked_run(&c);
     niz_put_back(r, &kept);
     return report;

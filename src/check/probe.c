@@ -1,5 +1,6 @@
 /* probe.c - a graph as a function of its leaves.  SPDX-License-Identifier: MIT */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "check/check.h"
@@ -106,15 +107,30 @@ static double *niz_probe_doubles(niz_probe *p, int64_t n)
     return d;
 }
 
+static int niz_probe_order(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* The median size of the elements that are not 0; 1 if there is none. */
+static double niz_probe_typical(const niz_probe_in *in, double *sizes)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < in->n; i++)
+        if (in->x[i] != 0 && isfinite(in->x[i])) sizes[n++] = fabs(in->x[i]);
+    if (!n) return 1;
+    qsort(sizes, (size_t)n, sizeof *sizes, niz_probe_order);
+    return sizes[n / 2];
+}
+
 /* A step of 1 moves an element by about its own size; one that is small among its neighbours moves
  * by a share of theirs. */
 static void niz_probe_units(niz_probe_in *in)
 {
-    double sum = 0;
-    for (int64_t i = 0; i < in->n; i++) sum += in->x[i] * in->x[i];
-    double typical = in->n ? sqrt(sum / (double)in->n) : 0;
-    if (!(typical > 0) || !isfinite(typical)) typical = 1;
-    for (int64_t i = 0; i < in->n; i++) in->unit[i] = fmax(fabs(in->x[i]), 0.05 * typical);
+    double typical = niz_probe_typical(in, in->along);
+    for (int64_t i = 0; i < in->n; i++) in->unit[i] = fmax(fabs(in->x[i]), 0.01 * typical);
+    memset(in->along, 0, sizeof *in->along * (size_t)in->n);
 }
 
 static bool niz_probe_begin_in(niz_probe *p, niz_probe_in *in)

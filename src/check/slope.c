@@ -50,7 +50,7 @@ static void niz_tableau_add(niz_tableau *t, double v, double noise)
 
 /* Differences of the checked number over one step, and what rounding may do to them. */
 typedef struct niz_step_values {
-    double right, left, noise;
+    double right, left, noise, size;
     bool finite;
 } niz_step_values;
 
@@ -61,6 +61,7 @@ static bool niz_slope_step(niz_probe *p, double h, niz_step_values *v)
     for (int j = 0; j < p->n_out; j++) {
         const niz_probe_out *o = &p->out[j];
         for (int64_t i = 0; i < o->n; i++) {
+            if (o->plus[i] == o->y[i] && o->minus[i] == o->y[i]) continue;
             right += o->w[i] * ((long double)o->plus[i] - o->y[i]);
             left += o->w[i] * ((long double)o->y[i] - o->minus[i]);
             size += fabsl(o->w[i] * (fabsl((long double)o->plus[i]) + fabsl((long double)o->minus[i])));
@@ -68,7 +69,8 @@ static bool niz_slope_step(niz_probe *p, double h, niz_step_values *v)
     }
     v->right = (double)(right / h);
     v->left = (double)(left / h);
-    v->noise = 2 * p->eps * (double)size / h;
+    v->size = (double)size / 2;
+    v->noise = 4 * p->eps * v->size / h;
     v->finite = isfinite(v->right) && isfinite(v->left);
     return true;
 }
@@ -112,7 +114,7 @@ bool niz_slope_find(niz_probe *p, double analytic, niz_slope *s)
     int finite = 0;
     double h = NIZ_FIRST_STEP;
     int steps = p->eps > 0x1p-40 ? NIZ_STEPS / 2 : NIZ_STEPS; /* f32 drowns in noise earlier */
-    *s = (niz_slope){.most = NAN};
+    *s = (niz_slope){.size = 0};
     for (int k = 0; k < steps; k++, h /= NIZ_RATIO) {
         niz_step_values v;
         if (!niz_slope_step(p, h, &v)) return false;
@@ -127,8 +129,8 @@ bool niz_slope_find(niz_probe *p, double analytic, niz_slope *s)
         niz_tableau_add(&right, v.right, v.noise);
         niz_tableau_add(&left, v.left, v.noise);
         niz_order_add(&fit, h, d - analytic, v.noise);
-        s->least = d - analytic;
-        if (isnan(s->most)) s->most = s->least;
+        s->size = fmax(s->size, v.size);
+        s->last = fabs(d - analytic) + 10 * v.noise;
     }
     s->finite = finite >= 3;
     s->value = central.value;

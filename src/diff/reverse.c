@@ -77,8 +77,9 @@ static void niz_reverse_node(niz_reverse *s, uint32_t id)
     niz_place_end(r, place);
 }
 
-static bool niz_reverse_begin(niz_reverse *s, int n_y, const niz_t *y, const niz_t *gy)
+static bool niz_reverse_begin(niz_reverse *s, niz_at at, int n_y, const niz_t *y, const niz_t *gy)
 {
+    NIZ_FUNCTION(s->cone.r->z, at, "vjp"); /* one y twice: its cotangents are added here */
     size_t bytes = sizeof *s->g * ((size_t)(s->cone.hi - s->cone.lo) + 1);
     if (!(s->g = niz_realloc(s->cone.r->z, NULL, bytes))) return false;
     memset(s->g, 0xff, bytes);
@@ -108,10 +109,10 @@ void niz_vjp_at(niz_at at, int n_y, const niz_t *y, const niz_t *gy, int n_x, co
                 niz_t *gx)
 {
     niz_reverse s = {.g = NULL};
-    niz *z = niz_context_of(n_y, y);
+    niz *z = n_y ? niz_context_of(n_y, y) : niz_context_of(n_x, x);
     for (int i = 0; i < n_x; i++) gx[i] = niz_inert(z);
     if (niz_reverse_types_fit(at, n_y, y, gy) && niz_cone_find(&s.cone, at, "vjp", n_x, x, n_y, y) &&
-        niz_reverse_begin(&s, n_y, y, gy)) {
+        niz_reverse_begin(&s, at, n_y, y, gy)) {
         for (uint32_t id = s.cone.hi; id-- > s.cone.lo && !z->status;)
             if (s.g[id - s.cone.lo] != NIZ_NONE) niz_reverse_node(&s, id);
         for (int i = 0; i < n_x && !z->status; i++) {

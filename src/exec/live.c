@@ -39,7 +39,7 @@ static uint32_t niz_live_mark(const niz_recording *r, niz_live *live, const uint
         if (live->number[id] != NIZ_MARKED) continue;
         const niz_node *node = &r->g.node[id];
         niz_leaf_kind leaf = niz_live_leaf(r, id);
-        if (node->op == &niz_op_param && node->version != r->param[node->attr[0]].version) stale = id;
+        if (leaf == NIZ_LEAF_PARAM && node->version != r->param[node->attr[0]].version) stale = id;
         if (leaf != NIZ_NOT_A_LEAF) continue;
         for (int i = 0; i < node->n_arg; i++) {
             live->number[node->arg[i]] = NIZ_MARKED;

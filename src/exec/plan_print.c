@@ -1,6 +1,7 @@
 /* plan_print.c - the schedule as a table: offsets, sizes, lifetimes, and the peak.
  * SPDX-License-Identifier: MIT */
 #include "core/context.h"
+#include "core/control.h"
 #include "core/type.h"
 #include "exec/exec.h"
 
@@ -43,6 +44,7 @@ static void niz_plan_table(FILE *f, const niz_recording *r, const niz_work *w,
 
 niz_status niz_plan_print(FILE *f, niz *z, int n, const niz_t *want, niz_plan_summary *summary)
 {
+    NIZ_CONTROL;
     niz_recording *r = niz_recording_of(z);
     if (summary) *summary = (niz_plan_summary){0};
     if (!r || z->status) return niz_error(z);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/context.h"
+#include "core/control.h"
 #include "core/type.h"
 #include "exec/exec.h"
 
@@ -53,6 +54,16 @@ static bool niz_run_is_pending(const niz_recording *r, uint32_t id)
     return n->op == &niz_op_assign && r->param[n->attr[0]].pending == id;
 }
 
+/* A parameter's committed values are there to be read, unless this run overwrites them: then the
+ * old ones are kept as a value of their own. */
+static bool niz_run_is_current(const niz_recording *r, uint32_t id)
+{
+    const niz_node *n = &r->g.node[id];
+    if (niz_live_leaf(r, id) != NIZ_LEAF_PARAM) return false;
+    const niz_param *p = &r->param[n->attr[0]];
+    return n->version == p->version && (p->pending == NIZ_NONE || r->hold_assignments);
+}
+
 /* The wanted nodes that have no value yet, then the pending assignments. */
 bool niz_run_collect(niz_exec *e, niz_recording *r, niz_at at, int n, const niz_t *want)
 {
@@ -60,10 +71,8 @@ bool niz_run_collect(niz_exec *e, niz_recording *r, niz_at at, int n, const niz_
     live->n_out = 0;
     for (int i = 0; i < n; i++) {
         if (!niz_handle_node(r, at, want[i], "a wanted value")) return false;
-        bool value = r->g.node[want[i].id].data != NULL || niz_run_is_pending(r, want[i].id);
-        niz_leaf_kind leaf = niz_live_leaf(r, want[i].id);
-        if (leaf == NIZ_LEAF_PARAM && r->g.node[want[i].id].version == r->param[r->g.node[want[i].id].attr[0]].version)
-            value = true;
+        bool value = r->g.node[want[i].id].data != NULL || niz_run_is_pending(r, want[i].id) ||
+                     niz_run_is_current(r, want[i].id);
         if (r->hold_assignments && niz_run_is_pending(r, want[i].id)) value = false;
         if (!value && !niz_run_wants(e, want[i].id)) return false;
     }
@@ -106,6 +115,7 @@ static void niz_run_keep(niz_exec *e, niz_recording *r, void **out, bool ok)
 
 niz_status niz_run_at(niz_at at, niz *z, int n, const niz_t *want)
 {
+    NIZ_CONTROL; /* for what planning computes: constants, folding */
     niz_recording *r = niz_recording_of(z);
     if (!r || z->status) return niz_error(z);
     niz_exec *e = niz_exec_of(z);
@@ -146,6 +156,7 @@ static const void *niz_read_run(niz_at at, niz_t t, const niz_node **node, int64
 
 niz_status niz_read_at(niz_at at, niz_t t, void *out, size_t bytes)
 {
+    NIZ_CONTROL;
     const niz_node *n;
     int64_t constant;
     const void *value = niz_read_run(at, t, &n, &constant);
@@ -159,6 +170,7 @@ niz_status niz_read_at(niz_at at, niz_t t, void *out, size_t bytes)
 
 double niz_item_at(niz_at at, niz_t t)
 {
+    NIZ_CONTROL;
     const niz_node *n;
     int64_t constant;
     double v;

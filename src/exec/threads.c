@@ -1,19 +1,16 @@
 /* threads.c - handing out ranges, by OpenMP where there is one.
  *
- * Every worker sets rounding to nearest with denormals kept, and puts its control word back, so
- * that a program linked with -ffast-math gets the same bits.
+ * Every worker has a control word of its own, and gets it back (core/control.h).
  *
  * SPDX-License-Identifier: MIT */
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "core/control.h"
 #include "exec/exec.h"
 
 #ifdef _OPENMP
 #include <omp.h>
-#endif
-#ifdef __SSE2__
-#include <xmmintrin.h>
 #endif
 
 int niz_thread_count(const niz_options *o)
@@ -28,14 +25,8 @@ static void niz_piece_run(niz_piece *f, void *state, int thread, int threads, in
 {
     int64_t begin = units / threads * thread + (units % threads) * thread / threads;
     int64_t end = units / threads * (thread + 1) + (units % threads) * (thread + 1) / threads;
-#ifdef __SSE2__
-    unsigned before = _mm_getcsr();
-    if ((before & 0xffc0u) != 0x1f80u) _mm_setcsr(0x1f80);
-#endif
+    NIZ_CONTROL;
     if (begin < end) f(state, thread, begin, end);
-#ifdef __SSE2__
-    if ((before & 0xffc0u) != 0x1f80u) _mm_setcsr(before);
-#endif
 }
 
 void niz_parallel(int threads, int64_t units, niz_piece *f, void *state)

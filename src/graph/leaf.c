@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/control.h"
 #include "core/type.h"
 #include "graph/recording.h"
 
@@ -55,6 +56,15 @@ niz_t niz_copy_from_at(niz_at at, niz *z, niz_dtype dtype, niz_shape shape, cons
     return t;
 }
 
+/* Volatile, so that the rounding stays where it is written. */
+static float niz_leaf_f32(double value)
+{
+    NIZ_CONTROL;
+    volatile double from = value;
+    volatile float to = (float)from;
+    return to;
+}
+
 niz_t niz_scalar_at(niz_at at, niz *z, niz_dtype dtype, double value)
 {
     union {
@@ -66,7 +76,7 @@ niz_t niz_scalar_at(niz_at at, niz *z, niz_dtype dtype, double value)
     } v = {.f64 = 0};
     bool whole = value >= -0x1p63 && value < 0x1p63 && value == trunc(value);
     switch (dtype) {
-    case NIZ_F32: v.f32 = (float)value; break;
+    case NIZ_F32: v.f32 = niz_leaf_f32(value); break;
     case NIZ_F64: v.f64 = value; break;
     case NIZ_I32: whole = whole && value >= INT32_MIN && value <= INT32_MAX; break;
     case NIZ_U8: whole = whole && value >= 0 && value <= UINT8_MAX; break;
@@ -87,7 +97,7 @@ niz_t niz_scalar_at(niz_at at, niz *z, niz_dtype dtype, double value)
 
 /* ---- operands that may be numbers ----------------------------------------------------------- */
 
-static bool niz_number_fits(niz *z, niz_at at, const char *name, niz_dtype dtype, double v)
+bool niz_number_fits(niz *z, niz_at at, const char *name, niz_dtype dtype, double v)
 {
     if (niz_dtype_is_float(dtype)) return true;
     double lo = dtype == NIZ_I32 ? INT32_MIN : dtype == NIZ_I64 ? -0x1p53 : 0;

@@ -19,15 +19,16 @@ static bool niz_assign_view(niz_attrs attr, const niz_shape *y, niz_view *v)
     return true; /* the same elements in the same places */
 }
 
-static niz_t niz_assign_adjoint(const niz_app *p, int i, niz_t gy)
+/* Of both modes: the derivative of an assigned value is no assignment. */
+static niz_t niz_assign_derivative(const niz_app *p, int i, niz_t g)
 {
     (void)p, (void)i;
-    return gy;
+    return g;
 }
 
 const niz_op niz_op_assign = {
     .name = "assign", .arity = 1, .form = NIZ_FORM_VIEW, .attrs = "of:p", .infer = niz_infer_same,
-    .view = niz_assign_view, .adjoint = niz_assign_adjoint,
+    .view = niz_assign_view, .vjp = niz_assign_derivative, .jvp = niz_assign_derivative,
 };
 
 /* ---- finding by name ------------------------------------------------------------------------ */
@@ -286,8 +287,7 @@ void niz_assign_at(niz_at at, niz_t param, niz_t value)
                                                         true});
     if (id == NIZ_NONE) return;
     z->stats.nodes_recorded++;
-    int64_t before = p->pending == NIZ_NONE ? p->version : r->g.node[p->pending].version;
-    r->g.node[id].version = before + 1;
+    r->g.node[id].version = ++p->newest;
     p->node = p->pending = id;
     p->generation = r->g.node[id].generation;
 }
@@ -391,7 +391,7 @@ static bool niz_param_can_set(niz_recording *r, const niz_param_info *new)
 static void niz_param_overwrite(niz_param *p, const void *data)
 {
     if (niz_param_bytes(p)) memcpy(p->data, data, niz_param_bytes(p));
-    p->version++;
+    p->version = ++p->newest;
     p->updated_at = (niz_at){0};
 }
 
@@ -404,8 +404,12 @@ niz_status niz_param_set_all(niz *z, int64_t n, const niz_param_info *params)
         if (!niz_param_can_set(r, &params[i])) return z->status;
     for (int64_t i = 0; i < n; i++) {
         const niz_param_info *p = &params[i];
-        if (niz_param_lookup(r, p->name)) continue;
-        if (niz_param_add(r, p->name, p->dtype, &p->shape, p->trainable)) continue;
+        const niz_param *found = niz_param_lookup(r, p->name);
+        if (found && niz_param_index(r, found) < before) continue;
+        if (found)
+            niz_fail(z, (niz_at){0}, NIZ_E_ARGUMENT, "the parameter \"%s\" is given twice", p->name);
+        else if (niz_param_add(r, p->name, p->dtype, &p->shape, p->trainable))
+            continue;
         while (r->n_params > before) niz_param_drop(r);
         return z->status;
     }
@@ -469,7 +473,9 @@ niz_status niz_snapshot_restore(niz *z, const niz_snapshot *s)
 {
     niz_recording *r = niz_recording_of(z);
     if (!r || z->status) return niz_error(z);
-    if (!s || s->n > r->n_params)
+    size_t bytes = 0;
+    for (size_t i = 0; s && i < s->n && i < r->n_params; i++) bytes += niz_param_bytes(&r->param[i]);
+    if (!s || s->n > r->n_params || s->bytes != bytes)
         return niz_fail(z, (niz_at){0}, NIZ_E_ARGUMENT, "not a snapshot of this context");
     const unsigned char *from = s->data;
     for (size_t i = 0; i < s->n; i++) {

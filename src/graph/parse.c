@@ -4,6 +4,7 @@
  * be the inferred one.  Text is data: a wrong line is an error with its column, never a crash.
  *
  * SPDX-License-Identifier: MIT */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,8 +48,10 @@ static bool niz_parse_int(niz_parser *p, int64_t *out)
     niz_parse_blank(p);
     if (!strchr("+-0123456789", *p->s) || !*p->s) return niz_parse_fail(p, "a whole number is missing");
     char *end;
+    errno = 0;
     *out = strtoll(p->s, &end, 10);
     if (end == p->s) return niz_parse_fail(p, "a whole number is missing");
+    if (errno) return niz_parse_fail(p, "a number beyond 64 bits");
     p->s = end;
     return true;
 }
@@ -187,6 +190,16 @@ static bool niz_parse_type(niz_parser *p, niz_dtype *dtype, niz_shape *shape)
 
 /* ---- lines ---------------------------------------------------------------------------------- */
 
+/* Names in a text are whole, whatever scope it is read in.  One that exists stays as it is. */
+static niz_t niz_parse_param(niz_parser *p, niz_at at, const char *name, niz_dtype dtype,
+                             niz_shape shape)
+{
+    char whole[520];
+    if (niz_param_lookup(p->r, name)) return niz_find_at(at, p->r->z, name);
+    snprintf(whole, sizeof whole, "/%s", name);
+    return niz_param_at(at, p->r->z, whole, dtype, shape, niz_constant_init(0));
+}
+
 static niz_t niz_parse_make(niz_parser *p, niz_at at, const niz_op *op, int n, const niz_t *x,
                             const niz_parsed_attrs *a, niz_dtype dtype, niz_shape shape)
 {
@@ -199,9 +212,10 @@ static niz_t niz_parse_make(niz_parser *p, niz_at at, const niz_op *op, int n, c
     }
     if (op == &niz_op_literal) {
         memcpy(&v, a->value, sizeof v);
-        return niz_literal(z, at, dtype, v);
+        return niz_number_fits(z, at, "literal", dtype, v) ? niz_literal(z, at, dtype, v)
+                                                           : niz_inert(z);
     }
-    if (op == &niz_op_param) return niz_param_at(at, z, a->name, dtype, shape, niz_constant_init(0));
+    if (op == &niz_op_param) return niz_parse_param(p, at, a->name, dtype, shape);
     if (op == &niz_op_assign) {
         niz_t to = niz_find_at(at, z, a->name);
         niz_assign_at(at, to, x[0]);

@@ -218,6 +218,8 @@ static bool niz_apply_fits(niz_recording *r, niz_at at, const niz_op *op, int n,
                  NIZ_MAX_ATTR, attr.n);
     else if (!op->infer)
         niz_fail(r->z, at, NIZ_E_ARGUMENT, "the record of %s has no .infer", op->name);
+    else if (op == &niz_op_assign)
+        niz_fail(r->z, at, NIZ_E_ARGUMENT, "a parameter is assigned by niz_assign");
     else
         return true;
     return false;

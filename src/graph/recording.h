@@ -19,6 +19,7 @@ typedef struct niz_param {
     bool trainable;
     void *data;      /* the committed version's values */
     int64_t version; /* of data */
+    int64_t newest;  /* the highest version given to any assignment, dropped ones included */
     uint32_t node, generation; /* the newest version's node in the recording, if it still lives */
     uint32_t pending;          /* the newest uncommitted assign node, or NIZ_NONE */
     niz_at updated_at;         /* where the committed version was assigned */
@@ -101,6 +102,9 @@ niz_t niz_draw_key(niz *z, niz_at at);
 
 /** A literal of rank 0. */
 niz_t niz_literal(niz *z, niz_at at, niz_dtype dtype, double value);
+
+/** Whether a tensor of dtype can hold a number (integers exactly); reports one that cannot. */
+bool niz_number_fits(niz *z, niz_at at, const char *name, niz_dtype dtype, double v);
 
 /** Turns operands into tensors: numbers become literals of the other's dtype.  False if it cannot
  *  (error set). */

@@ -52,7 +52,7 @@ void niz_double_text(double v, char out[32])
             memmove(bad + 1, bad + n, strlen(bad + n) + 1);
         }
         niz_double_read(out, &back);
-        if (back == v) return;
+        if (!memcmp(&back, &v, sizeof v)) return; /* of the same bits: -0 is not 0 */
     }
 }
 

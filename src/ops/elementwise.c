@@ -301,6 +301,13 @@ const niz_op niz_op_minimum = {
 
 /* ---- comparisons and logic: bool results, no derivative ------------------------------------- */
 
+static bool order_infer(niz_infer *f)
+{
+    if (f->x[0].dtype == NIZ_BOOL)
+        return niz_infer_fail(f, NIZ_E_DTYPE, "bool has no order; niz_cast it");
+    return niz_infer_compare(f);
+}
+
 #define COMPARE(op_name, text, expression, typing)                                                 \
     REF(op_name, expression)                                                                       \
     const niz_op niz_op_##op_name = {                                                              \
@@ -309,10 +316,10 @@ const niz_op niz_op_minimum = {
         SAMPLES({RANGE(-1, 1)}, {.n = 2, .x = {{1, {2}}, {1, {3}}}, .refused = "do not broadcast"}), \
     };
 
-COMPARE(lt, "a < b", x[0] < x[1], niz_infer_compare)
-COMPARE(le, "a <= b", x[0] <= x[1], niz_infer_compare)
-COMPARE(gt, "a > b", x[0] > x[1], niz_infer_compare)
-COMPARE(ge, "a >= b", x[0] >= x[1], niz_infer_compare)
+COMPARE(lt, "a < b", x[0] < x[1], order_infer)
+COMPARE(le, "a <= b", x[0] <= x[1], order_infer)
+COMPARE(gt, "a > b", x[0] > x[1], order_infer)
+COMPARE(ge, "a >= b", x[0] >= x[1], order_infer)
 COMPARE(eq, "a == b", x[0] == x[1], niz_infer_compare)
 COMPARE(ne, "a != b", x[0] != x[1], niz_infer_compare)
 COMPARE(and, "a && b", x[0] != 0 && x[1] != 0, niz_infer_logic)

@@ -41,13 +41,24 @@ static double niz_seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+/* What the graph's verifier cannot know: the outputs. */
+static const char *niz_work_fault(const niz_work *w, char *why, size_t size)
+{
+    for (int i = 0; i < w->n_out; i++) {
+        if (w->out[i] >= w->g.n) return "an output is no node";
+        if (i >= w->n_want && w->g.node[w->out[i]].op != &niz_op_assign)
+            return "an update is no assignment";
+    }
+    return niz_verify(&w->g, why, size);
+}
+
 bool niz_pass_run(const niz_pass_env *env, const niz_pass *pass, niz_work *work)
 {
     niz_work out;
     niz_work_init(&out, env->recording);
     bool ok = pass->run(env, work, &out);
     char why[512];
-    const char *fault = ok ? niz_verify(&out.g, why, sizeof why) : NULL;
+    const char *fault = ok ? niz_work_fault(&out, why, sizeof why) : NULL;
     if (fault)
         niz_fail(env->z, (niz_at){0}, NIZ_E_INTERNAL, "the pass %s broke the graph: %s", pass->name,
                  fault);
