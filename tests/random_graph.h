@@ -17,6 +17,7 @@ typedef struct random_graph {
     util_rng rng;
     niz_dtype dtype;
     bool thin;    /* contractions with a free size of 1 as well */
+    bool wide;    /* rows long enough for the compiler's nests */
     double shift; /* added to some literals: another graph of the same form */
     int n;
     niz_t node[GRAPH_MAX];
@@ -53,8 +54,10 @@ static inline niz_shape rg_shape(random_graph *g)
 {
     niz_shape s = {.rank = util_below(&g->rng, 4)};
     for (int d = 0; d < s.rank; d++) s.dim[d] = 1 + util_below(&g->rng, 5);
+    static const int rows[] = {6, 16, 17, 40, 131, 513};
+    if (s.rank && g->wide) s.dim[s.rank - 1] = rows[util_below(&g->rng, NIZ_COUNT(rows))];
     if (s.rank && util_below(&g->rng, 40) == 0) s.dim[0] = 0;
-    if (s.rank == 1 && util_below(&g->rng, 8) == 0) s.dim[0] = 700;
+    if (s.rank == 1 && util_below(&g->rng, 8) == 0) s.dim[0] = g->wide ? 9000 : 700;
     return s;
 }
 
@@ -268,7 +271,7 @@ static inline bool rg_make(random_graph *g, niz *z, uint64_t seed, int nodes)
     }
     while (g->n < nodes && !niz_error(z)) {
         niz_t y = rg_next(g);
-        if (rg_count(y) <= 3000) g->node[g->n++] = y;
+        if (rg_count(y) <= (g->wide ? 40000 : 3000)) g->node[g->n++] = y;
     }
     return !niz_error(z);
 }

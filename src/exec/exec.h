@@ -10,7 +10,7 @@
 
 #include "core/hash.h"
 #include "exec/loops.h"
-#include "passes/pass.h"
+#include "passes/fuse.h"
 
 /* ---- the live part of a recording ----------------------------------------------------------- */
 
@@ -57,8 +57,24 @@ typedef enum niz_task_kind {
     NIZ_TASK_REDUCE,
     NIZ_TASK_CONTRACT,
     NIZ_TASK_CONV,
-    NIZ_TASK_EVAL
+    NIZ_TASK_EVAL,
+    NIZ_TASK_NEST, /* a compiled kernel */
+    NIZ_TASK_TREE  /* combines the partial results of a flat nest's fold */
 } niz_task_kind;
+
+/** A compiled kernel and its arguments. */
+typedef void niz_nest_function(char *const *buffer, const long *argument, long begin, long end,
+                               char *scratch);
+typedef struct niz_nest_loop {
+    niz_nest_function *run; /* NULL until compiled */
+    uint32_t kernel;        /* which function of the plan's text */
+    int64_t *argument;
+} niz_nest_loop;
+
+typedef struct niz_tree_loop {
+    niz_combine combine;
+    int64_t n; /* partial results */
+} niz_tree_loop;
 
 /** One node's work, ready to run: a loop, its buffers (operands, then the result), and how much
  *  there is to share out. */
@@ -73,6 +89,8 @@ typedef struct niz_task {
         niz_contract_loop *contract;
         niz_conv_loop *conv;
         niz_eval *eval; /* x[i].data is filled in at each run */
+        niz_nest_loop *nest;
+        niz_tree_loop *tree;
     } loop;
     const niz_op *op;
     int64_t units; /* of the range that is cut into pieces */
@@ -88,6 +106,17 @@ typedef struct niz_base {
     bool constant; /* LEAF: value is an index into constants instead */
 } niz_base;
 
+/** Tasks over placed memory: one form of a plan. */
+typedef struct niz_program {
+    niz_task *task;
+    size_t n_tasks, task_capacity;
+    niz_base *base;
+    size_t n_bases;
+    int64_t *constant; /* literals, eight bytes each, in their own dtype */
+    niz_address *commit; /* of assignments: to be copied to the parameter; base NIZ_NONE: no */
+    int64_t arena_bytes, scratch_bytes, naive_bytes;
+} niz_program;
+
 typedef struct niz_plan {
     struct niz_plan *next; /* in its bucket */
     XXH128_hash_t key, form; /* form: literals as data */
@@ -95,16 +124,12 @@ typedef struct niz_plan {
     uint64_t last_used;
     int64_t nodes;
     niz_arena arena; /* all of the below */
-    niz_task *task;
-    size_t n_tasks;
-    niz_base *base;
-    size_t n_bases;
-    int64_t *constant; /* literals, eight bytes each, in their own dtype */
     int n_out, n_want;
-    int64_t *out_bytes;   /* of wanted values */
-    niz_address *commit;  /* of assignments: to be copied to the parameter; base NIZ_NONE: no */
-    int64_t *commit_param, *commit_bytes;
-    int64_t arena_bytes, scratch_bytes, naive_bytes;
+    int64_t *out_bytes;    /* of outputs */
+    int64_t *commit_param; /* of assignments */
+    niz_program interpreted, compiled; /* swapped between runs only */
+    struct niz_kernel *text; /* what compiled needs */
+    bool ready; /* compiled can run */
     niz_pass_count count[NIZ_MAX_PASSES];
 } niz_plan;
 
@@ -128,6 +153,7 @@ typedef struct niz_exec {
     size_t literal_capacity;
     struct niz_map_entry *map; /* parsed .map texts by operation and dtypes */
     size_t n_maps, map_capacity;
+    struct niz_jit *jit; /* NULL: off */
 } niz_exec;
 
 niz_exec *niz_exec_of(niz *z);
@@ -141,11 +167,34 @@ niz_plan *niz_plan_get(niz_exec *e, niz_recording *r);
 /** A graph ready for placement, from the live part, through all passes. */
 bool niz_plan_work(niz_exec *e, niz_recording *r, bool literals_as_data, niz_work *work,
                    niz_pass_count *count);
-void niz_plan_free(niz *z, niz_plan *p);
+void niz_plan_free(niz_exec *e, niz_plan *p);
 void niz_plans_free(niz_exec *e);
 
-/** Tasks, bases and commits of a placed graph. */
-bool niz_lower(niz_exec *e, niz_plan *plan, const niz_work *w, const niz_placement *p);
+/** Tasks, bases and commits of a placed graph: a task a node, or with a fusion a task a group. */
+struct niz_lowering;
+typedef struct niz_lower_options {
+    const niz_fusion *fusion;
+    /* makes the tasks of a nest; state is the compiler's */
+    bool (*nest)(void *state, struct niz_lowering *l, uint32_t group);
+    void *state;
+} niz_lower_options;
+bool niz_lower(niz_exec *e, niz_plan *plan, niz_program *program, const niz_work *w,
+               const niz_placement *p, const niz_lower_options *o);
+
+/* For whoever makes a nest's tasks. */
+typedef struct niz_lowering niz_lowering;
+void *niz_lower_alloc(niz_lowering *l, size_t bytes);
+niz_task *niz_lower_task(niz_lowering *l, uint32_t origin, int n_buffers);
+niz_address niz_lower_root(const niz_lowering *l, uint32_t root, int64_t element);
+/** Memory beside the arena for a task's own use: an address of `bytes` bytes. */
+niz_address niz_lower_extra(niz_lowering *l, int64_t bytes);
+void niz_lower_scratch(niz_lowering *l, int64_t bytes);
+
+/** The compiled form of a plan (jit.c): requests its kernels; false (error set) without memory. */
+bool niz_jit_make(niz_exec *e, niz_plan *plan, const niz_work *w);
+/** Whether the compiled form can run now. */
+bool niz_jit_ready(niz_exec *e, niz_plan *plan);
+void niz_jit_drop(niz_exec *e, niz_plan *plan);
 
 /** The parsed .map of an operation for these dtypes; kept for the context's life. */
 const niz_map *niz_map_of(niz_exec *e, const niz_op *op, int n, const niz_dtype *in,

@@ -8,15 +8,16 @@
 #include "core/type.h"
 #include "exec/exec.h"
 
-typedef struct niz_lowering {
+struct niz_lowering {
     niz_exec *e;
     niz_plan *plan;
+    niz_program *program;
     const niz_work *w;
     const niz_placement *p;
-    uint32_t *base; /* of each node that owns memory: its index in plan->base */
-} niz_lowering;
+    uint32_t *base; /* of each node that owns memory: its index in program->base */
+};
 
-static void *niz_lower_alloc(niz_lowering *l, size_t bytes)
+void *niz_lower_alloc(niz_lowering *l, size_t bytes)
 {
     void *p = niz_arena_alloc(&l->plan->arena, bytes);
     if (p) memset(p, 0, bytes);
@@ -30,22 +31,42 @@ static const niz_view *niz_lower_view(const niz_lowering *l, uint32_t id)
     return &l->p->layout[id].view;
 }
 
+niz_address niz_lower_root(const niz_lowering *l, uint32_t root, int64_t element)
+{
+    size_t size = niz_dtype_size((niz_dtype)l->w->g.node[root].dtype);
+    return (niz_address){l->base[root], element * (int64_t)size};
+}
+
 static niz_address niz_lower_address(const niz_lowering *l, uint32_t id)
 {
-    size_t size = niz_dtype_size((niz_dtype)l->w->g.node[id].dtype);
-    return (niz_address){l->base[l->p->layout[id].root],
-                         niz_lower_view(l, id)->offset * (int64_t)size};
+    return niz_lower_root(l, l->p->layout[id].root, niz_lower_view(l, id)->offset);
+}
+
+/* One base more than the nodes have: memory behind the arena's placed part. */
+#define NIZ_EXTRA_BASES 2
+
+niz_address niz_lower_extra(niz_lowering *l, int64_t bytes)
+{
+    niz_program *p = l->program;
+    niz_address a = {(uint32_t)p->n_bases - 1, p->arena_bytes - p->base[p->n_bases - 1].value};
+    p->arena_bytes += (bytes + 63) / 64 * 64;
+    return a;
+}
+
+void niz_lower_scratch(niz_lowering *l, int64_t bytes)
+{
+    if (bytes > l->program->scratch_bytes) l->program->scratch_bytes = bytes;
 }
 
 /* Where each owner's memory comes from; literals go to the plan's constants. */
 static bool niz_lower_bases(niz_lowering *l)
 {
     const niz_graph *g = &l->w->g;
-    niz_plan *plan = l->plan;
+    niz_program *program = l->program;
     int64_t n_constants = 0;
-    plan->base = niz_lower_alloc(l, sizeof *plan->base * (g->n + 1));
-    plan->constant = niz_lower_alloc(l, sizeof *plan->constant * (g->n + 1));
-    if (!plan->base || !plan->constant) return false;
+    program->base = niz_lower_alloc(l, sizeof *program->base * (g->n + NIZ_EXTRA_BASES));
+    program->constant = niz_lower_alloc(l, sizeof *program->constant * (g->n + 1));
+    if (!program->base || !program->constant) return false;
     for (uint32_t id = 0; id < g->n; id++) {
         const niz_node *n = &g->node[id];
         const niz_place_of *p = &l->p->place[id];
@@ -56,13 +77,13 @@ static bool niz_lower_bases(niz_lowering *l)
             b = (niz_base){NIZ_HOME_PARAM, n->attr[0], false};
         } else if (n->op == &niz_op_literal) {
             memcpy(&v, n->attr, sizeof v);
-            plan->constant[n_constants] = niz_constant_bits((niz_dtype)n->dtype, v);
+            program->constant[n_constants] = niz_constant_bits((niz_dtype)n->dtype, v);
             b = (niz_base){NIZ_HOME_LEAF, n_constants++, true};
         } else if (n->op == &niz_op_data) {
             b.value = n->attr[0];
         }
-        l->base[id] = (uint32_t)plan->n_bases;
-        plan->base[plan->n_bases++] = b;
+        l->base[id] = (uint32_t)program->n_bases;
+        program->base[program->n_bases++] = b;
     }
     return true;
 }
@@ -97,8 +118,7 @@ static bool niz_lower_map(niz_lowering *l, uint32_t id, niz_task *t)
     t->kind = NIZ_TASK_MAP;
     t->units = t->count;
     t->work = (double)t->count * (1 + loop->map->n);
-    size_t scratch = l->e->loops->map_scratch(loop->map);
-    if ((int64_t)scratch > l->plan->scratch_bytes) l->plan->scratch_bytes = (int64_t)scratch;
+    niz_lower_scratch(l, (int64_t)l->e->loops->map_scratch(loop->map));
     return true;
 }
 
@@ -154,8 +174,7 @@ static bool niz_lower_contract(niz_lowering *l, uint32_t id, niz_task *t)
     t->kind = NIZ_TASK_CONTRACT;
     t->units = l->e->loops->contract_units(loop);
     t->work = (double)t->count * (double)niz_space_count(&loop->k) / 8;
-    size_t scratch = l->e->loops->contract_scratch(loop);
-    if ((int64_t)scratch > l->plan->scratch_bytes) l->plan->scratch_bytes = (int64_t)scratch;
+    niz_lower_scratch(l, (int64_t)l->e->loops->contract_scratch(loop));
     return true;
 }
 
@@ -185,8 +204,7 @@ static bool niz_lower_conv(niz_lowering *l, uint32_t id, niz_task *t)
     t->kind = NIZ_TASK_CONV;
     t->units = l->e->loops->conv_units(loop);
     t->work = (double)t->count * (double)taps / 8;
-    size_t scratch = l->e->loops->conv_scratch(loop);
-    if ((int64_t)scratch > l->plan->scratch_bytes) l->plan->scratch_bytes = (int64_t)scratch;
+    niz_lower_scratch(l, (int64_t)l->e->loops->conv_scratch(loop));
     return true;
 }
 
@@ -214,13 +232,26 @@ static bool niz_lower_eval(niz_lowering *l, uint32_t id, niz_task *t)
     return true;
 }
 
-static bool niz_lower_node(niz_lowering *l, uint32_t id, niz_task *t)
+niz_task *niz_lower_task(niz_lowering *l, uint32_t origin, int n_buffers)
+{
+    niz_program *p = l->program;
+    niz_address *buffer = niz_lower_alloc(l, sizeof *buffer * (size_t)n_buffers);
+    if (!buffer || !niz_grow(l->e->z, &p->task, sizeof *p->task, &p->task_capacity, p->n_tasks + 1))
+        return NULL;
+    niz_task *t = &p->task[p->n_tasks++];
+    *t = (niz_task){.origin = origin, .n = n_buffers, .buffer = buffer};
+    return t;
+}
+
+static bool niz_lower_node(niz_lowering *l, uint32_t id)
 {
     const niz_node *n = &l->w->g.node[id];
-    *t = (niz_task){.origin = n->origin, .n = n->n_arg + 1, .op = n->op, .dtype = (niz_dtype)n->dtype,
-                    .count = niz_shape_count(n->shape)};
-    t->buffer = niz_lower_alloc(l, sizeof *t->buffer * (size_t)t->n);
-    if (!t->buffer) return false;
+    if (!niz_shape_count(n->shape)) return true;
+    niz_task *t = niz_lower_task(l, n->origin, n->n_arg + 1);
+    if (!t) return false;
+    t->op = n->op;
+    t->dtype = (niz_dtype)n->dtype;
+    t->count = niz_shape_count(n->shape);
     for (int i = 0; i < n->n_arg; i++) t->buffer[i] = niz_lower_address(l, n->arg[i]);
     t->buffer[n->n_arg] = niz_lower_address(l, id);
     switch (niz_op_form(n->op)) {
@@ -246,37 +277,47 @@ static bool niz_lower_outputs(niz_lowering *l)
     plan->n_out = w->n_out;
     plan->n_want = w->n_want;
     plan->out_bytes = niz_lower_alloc(l, sizeof *plan->out_bytes * n);
-    plan->commit = niz_lower_alloc(l, sizeof *plan->commit * n);
     plan->commit_param = niz_lower_alloc(l, sizeof *plan->commit_param * n);
-    plan->commit_bytes = niz_lower_alloc(l, sizeof *plan->commit_bytes * n);
-    if (!plan->out_bytes || !plan->commit || !plan->commit_param || !plan->commit_bytes) return false;
+    l->program->commit = niz_lower_alloc(l, sizeof *l->program->commit * n);
+    if (!plan->out_bytes || !plan->commit_param || !l->program->commit) return false;
     for (int i = 0; i < w->n_out; i++) {
         const niz_node *node = &w->g.node[w->out[i]];
-        plan->out_bytes[i] = plan->commit_bytes[i] = (int64_t)niz_node_bytes(node);
-        plan->commit[i].base = NIZ_NONE;
+        plan->out_bytes[i] = (int64_t)niz_node_bytes(node);
+        l->program->commit[i].base = NIZ_NONE;
         if (i < w->n_want) continue;
         plan->commit_param[i] = node->attr[0];
-        if (l->p->commit_copy[i]) plan->commit[i] = niz_lower_address(l, w->out[i]);
+        if (l->p->commit_copy[i]) l->program->commit[i] = niz_lower_address(l, w->out[i]);
     }
     return true;
 }
 
-bool niz_lower(niz_exec *e, niz_plan *plan, const niz_work *w, const niz_placement *p)
+static bool niz_lower_nodes(niz_lowering *l)
 {
-    niz_lowering l = {e, plan, w, p, NULL};
-    size_t n = w->g.n + 1;
-    l.base = niz_realloc(e->z, NULL, sizeof *l.base * n);
-    plan->task = niz_lower_alloc(&l, sizeof *plan->task * n);
-    bool ok = l.base && plan->task && niz_lower_bases(&l) && niz_lower_outputs(&l);
-    for (uint32_t id = 0; id < w->g.n && ok; id++) {
-        niz_form form = niz_op_form(w->g.node[id].op);
-        if (form == NIZ_FORM_VIEW || form == NIZ_FORM_LEAF || !niz_shape_count(w->g.node[id].shape))
-            continue;
-        ok = niz_lower_node(&l, id, &plan->task[plan->n_tasks]);
-        if (ok) plan->n_tasks++;
+    for (uint32_t id = 0; id < l->w->g.n; id++) {
+        niz_form form = niz_op_form(l->w->g.node[id].op);
+        if (form != NIZ_FORM_VIEW && form != NIZ_FORM_LEAF && !niz_lower_node(l, id)) return false;
     }
-    plan->arena_bytes = p->peak;
-    plan->naive_bytes = p->naive;
+    return true;
+}
+
+static bool niz_lower_groups(niz_lowering *l, const niz_lower_options *o)
+{
+    for (uint32_t g = 0; g < o->fusion->n_groups; g++)
+        if (o->fusion->group[g].nest ? !o->nest(o->state, l, g)
+                                     : !niz_lower_node(l, o->fusion->member[o->fusion->start[g]]))
+            return false;
+    return true;
+}
+
+bool niz_lower(niz_exec *e, niz_plan *plan, niz_program *program, const niz_work *w,
+               const niz_placement *p, const niz_lower_options *o)
+{
+    niz_lowering l = {e, plan, program, w, p, NULL};
+    *program = (niz_program){.arena_bytes = (p->peak + 63) / 64 * 64, .naive_bytes = p->naive};
+    l.base = niz_realloc(e->z, NULL, sizeof *l.base * (w->g.n + 1));
+    bool ok = l.base && niz_lower_bases(&l) && niz_lower_outputs(&l);
+    if (ok) program->base[program->n_bases++] = (niz_base){NIZ_HOME_ARENA, program->arena_bytes, false};
+    ok = ok && (o ? niz_lower_groups(&l, o) : niz_lower_nodes(&l));
     niz_free(e->z, l.base);
     return ok;
 }

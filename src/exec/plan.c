@@ -79,22 +79,26 @@ static niz_plan *niz_plan_make(niz_exec *e, niz_recording *r, XXH128_hash_t key,
     niz_arena_init(&p->arena, e->z);
     bool ok = niz_plan_work(e, r, literals_as_data, &w, p->count);
     if (ok) {
-        ok = niz_place_all(&(niz_pass_env){.z = e->z}, &w, !e->z->options.trap_nan, &place);
+        ok = niz_place_all(&(niz_pass_env){.z = e->z}, &w, NULL, !e->z->options.trap_nan, &place);
         if (ok) {
-            ok = niz_lower(e, p, &w, &place);
+            ok = niz_lower(e, p, &p->interpreted, &w, &place, NULL);
             niz_placement_free(e->z, &place);
         }
+        ok = ok && (!e->jit || niz_jit_make(e, p, &w));
         niz_work_free(&w);
     }
     if (ok) return p;
-    niz_plan_free(e->z, p);
+    niz_plan_free(e, p);
     return NULL;
 }
 
-void niz_plan_free(niz *z, niz_plan *p)
+void niz_plan_free(niz_exec *e, niz_plan *p)
 {
+    niz_jit_drop(e, p);
+    niz_free(e->z, p->interpreted.task);
+    niz_free(e->z, p->compiled.task);
     niz_arena_free(&p->arena);
-    niz_free(z, p);
+    niz_free(e->z, p);
 }
 
 /* ---- the cache ------------------------------------------------------------------------------ */
@@ -133,7 +137,7 @@ static void niz_plan_drop_oldest(niz_exec *e)
     *oldest = gone->next;
     e->z->stats.plans_cached--;
     e->z->stats.plan_nodes -= gone->nodes;
-    niz_plan_free(e->z, gone);
+    niz_plan_free(e, gone);
 }
 
 static void niz_plan_keep(niz_exec *e, niz_plan *p)
@@ -153,7 +157,7 @@ void niz_plans_free(niz_exec *e)
     for (int b = 0; b < NIZ_PLAN_BUCKETS; b++)
         for (niz_plan *p = e->bucket[b], *next; p; p = next) {
             next = p->next;
-            niz_plan_free(e->z, p);
+            niz_plan_free(e, p);
         }
 }
 

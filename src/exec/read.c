@@ -6,6 +6,7 @@
 #include "core/control.h"
 #include "core/type.h"
 #include "exec/exec.h"
+#include "exec/jit.h"
 
 /* ---- state ---------------------------------------------------------------------------------- */
 
@@ -13,6 +14,7 @@ static void niz_exec_free(niz *z, void *state)
 {
     niz_exec *e = state;
     niz_plans_free(e);
+    niz_jit_close(e);
     niz_maps_free(e);
     niz_live_free(z, &e->live);
     niz_free(z, e->arena);
@@ -31,6 +33,7 @@ niz_exec *niz_exec_of(niz *z)
     e->loops = niz_isa_loops();
     e->threads = niz_thread_count(&z->options);
     z->slot[NIZ_SLOT_EXEC] = (niz_slot){e, niz_exec_free};
+    niz_jit_open(e);
     return e;
 }
 

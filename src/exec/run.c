@@ -17,7 +17,7 @@
 typedef struct niz_run_state {
     niz_exec *e;
     const niz_recording *r;
-    const niz_plan *plan;
+    const niz_program *program;
     const niz_task *task;
     void *buffer[NIZ_MAX_ARITY + 1];
     niz_buffer x[NIZ_MAX_ARITY];
@@ -49,6 +49,41 @@ static void niz_run_eval(niz_run_state *s, int64_t begin, int64_t end)
     }
 }
 
+/* NaN if one is; -0 < +0. */
+static double niz_run_extreme(double a, double b, niz_combine how)
+{
+    if (isnan(a) || isnan(b)) return NAN;
+    if (a == b) return (how == NIZ_COMBINE_MAX) == !signbit(a) ? a : b;
+    return (how == NIZ_COMBINE_MAX) == (a > b) ? a : b;
+}
+
+/* Adjacent pairs, an odd one moving up, until one is left (in place). */
+#define NIZ_TREE(T, x, n, combine)                                                                 \
+    for (; (n) > 1; (n) = ((n) + 1) / 2)                                                           \
+        for (int64_t i = 0; i < ((n) + 1) / 2; i++) {                                              \
+            T a = (x)[2 * i], b = 2 * i + 1 < (n) ? (x)[2 * i + 1] : a;                            \
+            (x)[i] = 2 * i + 1 < (n) ? combine : a;                                                \
+        }
+
+static void niz_run_tree(const niz_task *t, void *partial, void *y)
+{
+    int64_t n = t->loop.tree->n;
+    niz_combine how = t->loop.tree->combine;
+    if (t->dtype == NIZ_F32) {
+        float *x = partial;
+        if (how == NIZ_COMBINE_SUM) NIZ_TREE(float, x, n, a + b)
+        else if (how == NIZ_COMBINE_PROD) NIZ_TREE(float, x, n, a * b)
+        else NIZ_TREE(float, x, n, (float)niz_run_extreme(a, b, how))
+        *(float *)y = x[0];
+    } else {
+        double *x = partial;
+        if (how == NIZ_COMBINE_SUM) NIZ_TREE(double, x, n, a + b)
+        else if (how == NIZ_COMBINE_PROD) NIZ_TREE(double, x, n, a * b)
+        else NIZ_TREE(double, x, n, niz_run_extreme(a, b, how))
+        *(double *)y = x[0];
+    }
+}
+
 static void niz_run_piece(void *state, int thread, int64_t begin, int64_t end)
 {
     niz_run_state *s = state;
@@ -65,6 +100,11 @@ static void niz_run_piece(void *state, int thread, int64_t begin, int64_t end)
         f->conv(t->loop.conv, b[0], b[1], b[2], begin, end, niz_run_scratch(s, thread));
         break;
     case NIZ_TASK_EVAL: niz_run_eval(s, begin, end); break;
+    case NIZ_TASK_NEST:
+        t->loop.nest->run((char *const *)b, (const long *)t->loop.nest->argument, (long)begin,
+                          (long)end, niz_run_scratch(s, thread));
+        break;
+    case NIZ_TASK_TREE: niz_run_tree(t, b[0], b[1]); break;
     }
 }
 
@@ -80,7 +120,7 @@ static bool niz_run_grow(niz *z, void **p, size_t *have, size_t need)
     return true;
 }
 
-static bool niz_run_memory(niz_exec *e, const niz_plan *plan)
+static bool niz_run_memory(niz_exec *e, const niz_program *plan)
 {
     size_t scratch = ((size_t)plan->scratch_bytes + 63) & ~(size_t)63, all = 0;
     if (scratch > e->scratch_bytes || !e->scratch) {
@@ -94,18 +134,18 @@ static bool niz_run_memory(niz_exec *e, const niz_plan *plan)
                     e->live.n_literals + 1);
 }
 
-static void *niz_run_leaf(niz_exec *e, const niz_plan *plan, const niz_base *b)
+static void *niz_run_leaf(niz_exec *e, const niz_program *plan, const niz_base *b)
 {
     if (b->constant) return &plan->constant[b->value];
     size_t slot = (size_t)b->value;
     return slot < e->live.n_data ? e->live.data[slot] : &e->literal[slot - e->live.n_data];
 }
 
-static void niz_run_bases(niz_exec *e, const niz_recording *r, const niz_plan *plan,
-                          void *const *out)
+static void niz_run_bases(niz_exec *e, const niz_recording *r, const niz_program *plan,
+                          bool literals_as_data, void *const *out)
 {
     char *arena = (char *)(((uintptr_t)e->arena + 63) & ~(uintptr_t)63);
-    for (size_t i = 0; plan->literals_as_data && i < e->live.n_literals; i++) {
+    for (size_t i = 0; literals_as_data && i < e->live.n_literals; i++) {
         const niz_node *n = &r->g.node[e->live.id[e->live.literal[i]]];
         double v;
         memcpy(&v, n->attr, sizeof v);
@@ -181,18 +221,19 @@ static bool niz_run_task(niz_run_state *s)
 
 bool niz_plan_run(niz_exec *e, niz_recording *r, niz_plan *plan, void *const *out)
 {
-    if (!niz_run_memory(e, plan)) return false;
-    niz_run_bases(e, r, plan, out);
-    niz_run_state s = {.e = e, .r = r, .plan = plan};
-    for (size_t i = 0; i < plan->n_tasks; i++) {
-        s.task = &plan->task[i];
+    const niz_program *p = niz_jit_ready(e, plan) ? &plan->compiled : &plan->interpreted;
+    if (!niz_run_memory(e, p)) return false;
+    niz_run_bases(e, r, p, plan->literals_as_data, out);
+    niz_run_state s = {.e = e, .r = r, .program = p};
+    for (size_t i = 0; i < p->n_tasks; i++) {
+        s.task = &p->task[i];
         if (!niz_run_task(&s)) return false;
     }
     for (int i = plan->n_want; i < plan->n_out; i++) {
-        niz_address a = plan->commit[i];
-        if (a.base == NIZ_NONE || !plan->commit_bytes[i]) continue;
+        niz_address a = p->commit[i];
+        if (a.base == NIZ_NONE || !plan->out_bytes[i]) continue;
         memcpy(r->param[plan->commit_param[i]].data, (char *)e->base[a.base] + a.bytes,
-               (size_t)plan->commit_bytes[i]);
+               (size_t)plan->out_bytes[i]);
     }
     return true;
 }

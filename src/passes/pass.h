@@ -113,8 +113,12 @@ typedef struct niz_placement {
     int64_t peak, naive;
 } niz_placement;
 
-bool niz_place_all(const niz_pass_env *env, const niz_work *w, bool in_place_params,
-                   niz_placement *p);
+struct niz_fusion;
+
+/** Places all values; with a fusion only those that leave their group have a home, and positions are
+ *  groups instead of nodes. */
+bool niz_place_all(const niz_pass_env *env, const niz_work *w, const struct niz_fusion *fusion,
+                   bool in_place_params, niz_placement *p);
 void niz_placement_free(niz *z, niz_placement *p);
 
 #endif

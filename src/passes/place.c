@@ -8,7 +8,7 @@
  * SPDX-License-Identifier: MIT */
 #include <string.h>
 
-#include "passes/pass.h"
+#include "passes/fuse.h"
 
 #define NIZ_ALIGN 64 /* a cache line, and the widest vector */
 
@@ -19,7 +19,10 @@ typedef struct niz_block {
 typedef struct niz_placer {
     niz *z;
     const niz_work *w;
+    const niz_fusion *f; /* or NULL: every node is a group of its own */
     niz_placement *p;
+    uint32_t *order;     /* nodes that own memory, by position */
+    uint32_t n_order;
     niz_block *free; /* ordered by offset, never touching each other */
     size_t n_free, free_capacity;
     uint32_t *dying;      /* roots by their last reader: a list through next_dying */
@@ -86,23 +89,53 @@ static bool niz_place_owns(const niz_graph *g, uint32_t id)
     return niz_op_form(g->node[id].op) != NIZ_FORM_VIEW;
 }
 
+static uint32_t niz_place_time(const niz_placer *a, uint32_t id)
+{
+    return a->f && a->f->group_of[id] != NIZ_NONE ? a->f->group_of[id] : id;
+}
+
+/* Node id reads what owner has computed.  Inside one group that needs no memory. */
+static void niz_place_read(niz_placer *a, uint32_t owner, uint32_t id)
+{
+    niz_place_of *p = &a->p->place[owner];
+    uint32_t time = niz_place_time(a, id);
+    bool computed = niz_op_form(a->w->g.node[owner].op) != NIZ_FORM_LEAF;
+    if (a->f && computed && p->first == time) return;
+    if (computed) p->home = NIZ_HOME_ARENA;
+    if (time > p->last) p->last = time;
+}
+
 static void niz_place_lifetimes(niz_placer *a)
 {
     const niz_graph *g = &a->w->g;
     for (uint32_t id = 0; id < g->n; id++) {
         const niz_node *n = &g->node[id];
         bool leaf = niz_op_form(n->op) == NIZ_FORM_LEAF;
+        uint32_t time = niz_place_time(a, id);
         niz_view_of(g, id, a->p->layout);
-        a->p->place[id] = (niz_place_of){.first = id, .last = id, .shares = NIZ_NONE};
-        if (niz_place_owns(g, id)) {
-            a->p->place[id].home = leaf ? NIZ_HOME_LEAF : NIZ_HOME_ARENA;
-            a->p->place[id].bytes = (int64_t)niz_node_bytes(n);
-            if (!leaf) a->p->naive += niz_place_round(a->p->place[id].bytes);
-        }
-        if (niz_op_form(n->op) != NIZ_FORM_VIEW)
-            for (int i = 0; i < n->n_arg; i++)
-                a->p->place[a->p->layout[n->arg[i]].root].last = id;
+        a->p->place[id] = (niz_place_of){.first = time, .last = time, .shares = NIZ_NONE};
+        if (!niz_place_owns(g, id)) continue;
+        bool inside = a->f && a->f->group[time].nest; /* until somebody outside reads it */
+        a->p->place[id].home = leaf ? NIZ_HOME_LEAF : inside ? NIZ_HOME_NONE : NIZ_HOME_ARENA;
+        a->p->place[id].bytes = (int64_t)niz_node_bytes(n);
+        if (!leaf) a->p->naive += niz_place_round(a->p->place[id].bytes);
+        for (int i = 0; i < n->n_arg; i++) niz_place_read(a, a->p->layout[n->arg[i]].root, id);
     }
+}
+
+/* Sorts the owners of memory by position: with groups, ids are not in that order. */
+static bool niz_place_order(niz_placer *a)
+{
+    uint32_t n = a->w->g.n;
+    uint32_t *start = niz_realloc(a->z, NULL, sizeof *start * (n + 2));
+    if (!start) return false;
+    memset(start, 0, sizeof *start * (n + 2));
+    for (uint32_t id = 0; id < n; id++) start[a->p->place[id].first + 1]++;
+    for (uint32_t i = 0; i < n; i++) start[i + 1] += start[i];
+    for (uint32_t id = 0; id < n; id++) a->order[start[a->p->place[id].first]++] = id;
+    a->n_order = n;
+    niz_free(a->z, start);
+    return true;
 }
 
 /* ---- values that leave ---------------------------------------------------------------------- */
@@ -111,6 +144,7 @@ static bool niz_place_same_elements(const niz_placer *a, uint32_t user, uint32_t
 {
     const niz_graph *g = &a->w->g;
     const niz_view *v = &a->p->layout[operand].view;
+    if (a->f && a->f->group[a->f->group_of[user]].folds) return false; /* it may read twice */
     return niz_op_form(g->node[user].op) == NIZ_FORM_MAP && niz_view_is_contiguous(v) &&
            niz_shape_equal(&v->shape, g->node[user].shape) &&
            niz_dtype_size((niz_dtype)g->node[user].dtype) ==
@@ -119,17 +153,20 @@ static bool niz_place_same_elements(const niz_placer *a, uint32_t user, uint32_t
 
 /* Whether writing parameter `index` at position `at` spoils nothing: its old version has been read
  * (by the writer itself only element for element), and nothing later may fail. */
-static bool niz_place_param_safe(const niz_placer *a, uint32_t at, int64_t index)
+static bool niz_place_param_safe(const niz_placer *a, uint32_t writer, int64_t index)
 {
     const niz_graph *g = &a->w->g;
-    for (uint32_t id = at; id < g->n; id++) {
+    uint32_t at = niz_place_time(a, writer);
+    for (uint32_t id = 0; id < g->n; id++) {
         const niz_node *n = &g->node[id];
-        if (niz_op_form(n->op) == NIZ_FORM_VIEW) continue;
+        niz_form form = niz_op_form(n->op);
+        uint32_t time = niz_place_time(a, id);
+        if (form == NIZ_FORM_VIEW || form == NIZ_FORM_LEAF || time < at) continue;
         if (n->op->may_fail) return false;
         for (int i = 0; i < n->n_arg; i++) {
             const niz_node *root = &g->node[a->p->layout[n->arg[i]].root];
             if (root->op == &niz_op_param && root->attr[0] == index &&
-                !(id == at && niz_place_same_elements(a, id, n->arg[i])))
+                !(time == at && niz_place_same_elements(a, id, n->arg[i])))
                 return false;
         }
     }
@@ -149,6 +186,7 @@ static void niz_place_outputs(niz_placer *a, bool in_place_params)
         niz_place_of *p = &a->p->place[value];
         a->p->commit_copy[i] = !(in_place_params && niz_place_param_safe(a, value, index));
         if (a->p->commit_copy[i]) {
+            p->home = NIZ_HOME_ARENA;
             p->last = a->w->g.n;
         } else {
             p->home = NIZ_HOME_PARAM;
@@ -159,19 +197,32 @@ static void niz_place_outputs(niz_placer *a, bool in_place_params)
 
 /* ---- offsets -------------------------------------------------------------------------------- */
 
+/* Whether every reader of root's buffer at this position reads it element for element. */
+static bool niz_place_read_in_step(const niz_placer *a, uint32_t root, uint32_t at)
+{
+    const niz_graph *g = &a->w->g;
+    uint32_t from = a->f ? a->f->start[at] : at, to = a->f ? a->f->start[at + 1] : at + 1;
+    for (uint32_t k = from; k < to; k++) {
+        uint32_t id = a->f ? a->f->member[k] : k;
+        const niz_node *n = &g->node[id];
+        for (int i = 0; i < n->n_arg; i++)
+            if (a->p->layout[n->arg[i]].root == root && !niz_place_same_elements(a, id, n->arg[i]))
+                return false;
+    }
+    return true;
+}
+
 /* An operand that dies here and whose elements this map reads one by one. */
 static uint32_t niz_place_reusable(const niz_placer *a, uint32_t id)
 {
     const niz_node *n = &a->w->g.node[id];
+    uint32_t at = niz_place_time(a, id);
     for (int i = 0; i < n->n_arg; i++) {
         uint32_t root = a->p->layout[n->arg[i]].root;
         const niz_place_of *p = &a->p->place[root];
-        bool others = false; /* another operand sees the same memory otherwise */
-        if (p->home != NIZ_HOME_ARENA || p->last != id || p->bytes != a->p->place[id].bytes) continue;
-        for (int j = 0; j < n->n_arg; j++)
-            if (a->p->layout[n->arg[j]].root == root && !niz_place_same_elements(a, id, n->arg[j]))
-                others = true;
-        if (!others) return root;
+        if (p->home == NIZ_HOME_ARENA && p->last == at && p->first != at && !p->handed_on &&
+            p->bytes == a->p->place[id].bytes && niz_place_read_in_step(a, root, at))
+            return root;
     }
     return NIZ_NONE;
 }
@@ -182,51 +233,63 @@ static void niz_place_dies(niz_placer *a, uint32_t root, uint32_t at)
     a->dying[at] = root;
 }
 
+static void niz_place_take(niz_placer *a, uint32_t id)
+{
+    niz_place_of *p = &a->p->place[id];
+    if (p->home != NIZ_HOME_ARENA) return;
+    p->shares = niz_place_reusable(a, id);
+    if (p->shares != NIZ_NONE) {
+        p->offset = a->p->place[p->shares].offset;
+        a->p->place[p->shares].handed_on = true;
+    } else {
+        p->offset = niz_block_take(a, niz_place_round(p->bytes));
+    }
+    niz_place_dies(a, id, p->last);
+}
+
+static bool niz_place_release(niz_placer *a, uint32_t at)
+{
+    for (uint32_t r = a->dying[at]; r != NIZ_NONE; r = a->next_dying[r]) {
+        const niz_place_of *q = &a->p->place[r];
+        if (!q->handed_on && !niz_block_give(a, q->offset, niz_place_round(q->bytes))) return false;
+    }
+    return true;
+}
+
 static bool niz_place_offsets(niz_placer *a)
 {
-    const niz_graph *g = &a->w->g;
-    for (uint32_t id = 0; id < g->n; id++) {
-        niz_place_of *p = &a->p->place[id];
-        if (p->home == NIZ_HOME_ARENA) {
-            p->shares = niz_place_reusable(a, id);
-            if (p->shares != NIZ_NONE) {
-                p->offset = a->p->place[p->shares].offset;
-                a->p->place[p->shares].handed_on = true;
-            } else {
-                p->offset = niz_block_take(a, niz_place_round(p->bytes));
-            }
-            niz_place_dies(a, id, p->last);
-        }
-        for (uint32_t r = a->dying[id]; r != NIZ_NONE; r = a->next_dying[r]) {
-            const niz_place_of *q = &a->p->place[r];
-            if (!q->handed_on && !niz_block_give(a, q->offset, niz_place_round(q->bytes)))
-                return false;
-        }
+    uint32_t n = a->f ? a->f->n_groups : a->w->g.n, next = 0;
+    for (uint32_t at = 0; at < n; at++) {
+        for (; next < a->n_order && a->p->place[a->order[next]].first <= at; next++)
+            niz_place_take(a, a->order[next]);
+        if (!niz_place_release(a, at)) return false;
     }
     a->p->peak = a->top;
     return true;
 }
 
-bool niz_place_all(const niz_pass_env *env, const niz_work *w, bool in_place_params,
-                   niz_placement *p)
+bool niz_place_all(const niz_pass_env *env, const niz_work *w, const niz_fusion *fusion,
+                   bool in_place_params, niz_placement *p)
 {
     size_t n = w->g.n + 1;
-    niz_placer a = {.z = env->z, .w = w, .p = p};
+    niz_placer a = {.z = env->z, .w = w, .f = fusion, .p = p};
     *p = (niz_placement){0};
     p->layout = niz_realloc(env->z, NULL, sizeof *p->layout * n);
     p->place = niz_realloc(env->z, NULL, sizeof *p->place * n);
     p->commit_copy = niz_realloc(env->z, NULL, (size_t)w->n_out + 1);
     a.dying = niz_realloc(env->z, NULL, sizeof *a.dying * n);
     a.next_dying = niz_realloc(env->z, NULL, sizeof *a.next_dying * n);
-    bool ok = p->layout && p->place && p->commit_copy && a.dying && a.next_dying;
+    a.order = niz_realloc(env->z, NULL, sizeof *a.order * n);
+    bool ok = p->layout && p->place && p->commit_copy && a.dying && a.next_dying && a.order;
     if (ok) {
         memset(a.dying, 0xff, sizeof *a.dying * n);
         memset(p->commit_copy, 0, (size_t)w->n_out + 1);
         niz_place_lifetimes(&a);
         niz_place_outputs(&a, in_place_params);
-        ok = niz_place_offsets(&a);
+        ok = niz_place_order(&a) && niz_place_offsets(&a);
     }
     niz_free(env->z, a.dying);
+    niz_free(env->z, a.order);
     niz_free(env->z, a.next_dying);
     niz_free(env->z, a.free);
     if (!ok) niz_placement_free(env->z, p);

@@ -1,0 +1,409 @@
+/* emit.c - nests as C.
+ *
+ * The text of a kernel depends on what is computed and on the kinds of strides, never on sizes,
+ * names or addresses; nothing that a user wrote reaches it.  A strip of 16 elements is a block of
+ * straight-line code over named vectors; a row's last, shorter strip is the same code with loads and
+ * stores that keep to its elements.
+ *
+ * SPDX-License-Identifier: MIT */
+#include <string.h>
+
+#include "codegen/nest.h"
+
+typedef struct niz_emitter {
+    FILE *f;
+    const niz_nest *n;
+    int lanes, parts;
+    const char *S, *V, *M, *t, *i; /* scalar, vector and mask types; suffixes f32, i32 */
+    bool seen[NIZ_NEST_VALUES];
+} niz_emitter;
+
+static const char *const niz_fold_names[] = {"sum", "prod", "max", "min"};
+static const char *const niz_fold_starts_f32[] = {"-0.0f", "1.0f", "-__builtin_inff()",
+                                                  "__builtin_inff()"};
+static const char *const niz_fold_starts_f64[] = {"-0.0", "1.0", "-__builtin_inf()",
+                                                  "__builtin_inf()"};
+
+static const char *niz_fold_start(const niz_emitter *e, int combine)
+{
+    return e->n->dtype == NIZ_F32 ? niz_fold_starts_f32[combine] : niz_fold_starts_f64[combine];
+}
+
+/* The name of value i in a strip's part p: elements have one a part, row values one in all. */
+typedef struct niz_name {
+    char text[32];
+} niz_name;
+
+static niz_name niz_emit_name(const niz_emitter *e, uint16_t i, int p)
+{
+    niz_name name;
+    if (e->n->value[i].row)
+        snprintf(name.text, sizeof name.text, "r%u", i);
+    else
+        snprintf(name.text, sizeof name.text, "e%u_%d", i, p);
+    return name;
+}
+
+static const char *niz_emit_type(const niz_emitter *e, const niz_nest_value *v)
+{
+    return v->dtype == NIZ_BOOL ? e->M : e->V;
+}
+
+/* ---- expressions ----------------------------------------------------------------------------- */
+
+static void niz_emit_constant(niz_emitter *e, double v)
+{
+    unsigned long long bits = 0;
+    float f = (float)v;
+    if (e->n->dtype == NIZ_F32)
+        memcpy(&bits, &f, sizeof f);
+    else
+        memcpy(&bits, &v, sizeof v);
+    fprintf(e->f, "(%s)niz_splat_%s(0x%llx)", e->V, e->i, bits);
+}
+
+static const char *niz_emit_operator(niz_map_code code)
+{
+    switch (code) {
+    case NIZ_MAP_ADD: return "+";
+    case NIZ_MAP_SUB: return "-";
+    case NIZ_MAP_MUL: return "*";
+    case NIZ_MAP_DIV: return "/";
+    case NIZ_MAP_AND: return "&";
+    case NIZ_MAP_OR: return "|";
+    case NIZ_MAP_LT: return "<";
+    case NIZ_MAP_LE: return "<=";
+    case NIZ_MAP_GT: return ">";
+    case NIZ_MAP_GE: return ">=";
+    case NIZ_MAP_EQ: return "==";
+    case NIZ_MAP_NE: return "!=";
+    default: return NULL;
+    }
+}
+
+static void niz_emit_cast(niz_emitter *e, const niz_nest_value *v, const char *a)
+{
+    bool from = e->n->value[v->x[0]].dtype == NIZ_BOOL, to = v->dtype == NIZ_BOOL;
+    if (from == to)
+        fprintf(e->f, "%s", a);
+    else if (to)
+        fprintf(e->f, "(%s)(%s != 0)", e->M, a);
+    else
+        fprintf(e->f, "niz_select_%s(%s, niz_splat_%s(1), niz_splat_%s(0))", e->t, a, e->t, e->t);
+}
+
+static void niz_emit_map(niz_emitter *e, const niz_nest_value *v, int p)
+{
+    niz_name x[3];
+    niz_map_code code = (niz_map_code)v->code;
+    int arity = niz_map_arity(code);
+    for (int a = 0; a < arity; a++) x[a] = niz_emit_name(e, v->x[a], p);
+    const char *op = niz_emit_operator(code), *s = e->t;
+    if (op) {
+        bool mask = code >= NIZ_MAP_LT && code <= NIZ_MAP_NE;
+        fprintf(e->f, mask ? "(%s)(%s %s %s)" : "%s%s %s %s", mask ? e->M : "", x[0].text, op,
+                x[1].text);
+        return;
+    }
+    switch (code) {
+    case NIZ_MAP_CONST: niz_emit_constant(e, v->constant); return;
+    case NIZ_MAP_NEG: fprintf(e->f, "-%s", x[0].text); return;
+    case NIZ_MAP_NOT: fprintf(e->f, "~%s", x[0].text); return;
+    case NIZ_MAP_CAST: niz_emit_cast(e, v, x[0].text); return;
+    case NIZ_MAP_SIGN:
+        fprintf(e->f, "niz_select_%s((%s)(%s > 0), niz_splat_%s(1), niz_select_%s((%s)(%s < 0), "
+                      "niz_splat_%s(-1), %s))",
+                s, e->M, x[0].text, s, s, e->M, x[0].text, s, x[0].text);
+        return;
+    case NIZ_MAP_SELECT: s = v->dtype == NIZ_BOOL ? e->i : e->t; break;
+    default: break;
+    }
+    fprintf(e->f, "niz_%s_%s(", code == NIZ_MAP_ROUND ? "rint" : niz_map_code_name(code), s);
+    for (int a = 0; a < arity; a++) fprintf(e->f, "%s%s", a ? ", " : "", x[a].text);
+    fputc(')', e->f);
+}
+
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+static void niz_emit_load(niz_emitter *e, const niz_nest_value *v, int p, bool tail)
+{
+    const niz_access *a = &e->n->access[v->access];
+    const char *mask = v->dtype == NIZ_BOOL ? "mask_" : "";
+    if (v->row && *mask)
+        fprintf(e->f, "niz_splat_%s(-(*a%u != 0))", e->i, v->access);
+    else if (v->row)
+        fprintf(e->f, "niz_splat_%s(*a%u)", e->t, v->access);
+    else if (a->inner == 1 && !tail)
+        fprintf(e->f, "niz_%sload_%s(a%u + j + %d)", mask, e->t, v->access, p * e->lanes);
+    else if (a->inner == 1)
+        fprintf(e->f, "niz_%spart_load_%s(a%u + j, 1, m, %d)", mask, e->t, v->access, p);
+    else
+        fprintf(e->f, "niz_%spart_load_%s(a%u + j * s%u, s%u, %s, %d)", mask, e->t, v->access,
+                v->access, v->access, tail ? "m" : "16", p);
+}
+
+static void niz_emit_store(niz_emitter *e, const niz_nest_store *s, bool tail)
+{
+    const niz_nest_value *v = &e->n->value[s->value];
+    const char *mask = v->dtype == NIZ_BOOL ? "mask_" : "";
+    for (int p = 0; p < e->parts; p++) {
+        niz_name x = niz_emit_name(e, s->value, p);
+        if (tail)
+            fprintf(e->f, "            niz_%spart_store_%s(a%u + j, %s, m, %d);\n", mask, e->t,
+                    s->access, x.text, p);
+        else
+            fprintf(e->f, "            niz_%sstore_%s(a%u + j + %d, %s);\n", mask, e->t, s->access,
+                    p * e->lanes, x.text);
+    }
+}
+
+/* ---- one strip ------------------------------------------------------------------------------- */
+
+/* Marks the element values that a stage needs for value i; kept ones of earlier stages are loaded. */
+static void niz_emit_need(niz_emitter *e, uint16_t i, int stage)
+{
+    uint16_t stack[NIZ_NEST_VALUES * 3];
+    int top = 0;
+    for (stack[top++] = i; top;) {
+        uint16_t now = stack[--top];
+        const niz_nest_value *v = &e->n->value[now];
+        if (e->seen[now] || v->row) continue;
+        e->seen[now] = true;
+        if ((v->keep && v->stage < stage) || v->kind != NIZ_NEST_MAP) continue;
+        for (int a = 0; a < niz_map_arity((niz_map_code)v->code); a++) stack[top++] = v->x[a];
+    }
+}
+
+static bool niz_emit_folds_in(const niz_nest_value *v, int stage)
+{
+    return v->kind == NIZ_NEST_FOLD && v->stage == stage + 1;
+}
+
+static bool niz_emit_stores_in(const niz_emitter *e, const niz_nest_store *s, int stage)
+{
+    const niz_nest_value *v = &e->n->value[s->value];
+    return !e->n->access[s->access].row && v->stage <= stage &&
+           (v->stage == stage || (v->row && stage + 1 == e->n->n_stages));
+}
+
+static void niz_emit_stage_needs(niz_emitter *e, int stage)
+{
+    memset(e->seen, 0, sizeof e->seen);
+    for (int i = 0; i < e->n->n_stores; i++)
+        if (niz_emit_stores_in(e, &e->n->store[i], stage))
+            niz_emit_need(e, e->n->store[i].value, stage);
+    for (int i = 0; i < e->n->n_values; i++) {
+        if (niz_emit_folds_in(&e->n->value[i], stage)) niz_emit_need(e, e->n->value[i].x[0], stage);
+        if (e->n->value[i].keep && e->n->value[i].stage == stage) niz_emit_need(e, (uint16_t)i, stage);
+    }
+}
+
+static void niz_emit_value(niz_emitter *e, int i, int stage, bool tail)
+{
+    const niz_nest_value *v = &e->n->value[i];
+    bool kept = v->keep && v->stage < stage;
+    for (int p = 0; p < e->parts; p++) {
+        fprintf(e->f, "            const %s e%d_%d = ", niz_emit_type(e, v), i, p);
+        if (kept)
+            fprintf(e->f, "niz_load_%s(t + %u * R + j + %d)", e->t, v->slot, p * e->lanes);
+        else if (v->kind == NIZ_NEST_LOAD)
+            niz_emit_load(e, v, p, tail);
+        else
+            niz_emit_map(e, v, p);
+        fputs(";\n", e->f);
+        if (v->keep && !kept)
+            fprintf(e->f, "            niz_store_%s(t + %u * R + j + %d, e%d_%d);\n", e->t, v->slot,
+                    p * e->lanes, i, p);
+    }
+}
+
+static void niz_emit_accumulate(niz_emitter *e, int i, bool tail)
+{
+    const niz_nest_value *v = &e->n->value[i];
+    static const char *const how[] = {"c%d_%d + x", "c%d_%d * x", "niz_max_%s(c%d_%d, x)",
+                                      "niz_min_%s(c%d_%d, x)"};
+    for (int p = 0; p < e->parts; p++) {
+        niz_name x = niz_emit_name(e, v->x[0], p);
+        fprintf(e->f, "            { const %s x = ", e->V);
+        if (tail)
+            fprintf(e->f, "niz_select_%s(niz_first_%s(m, %d), %s, niz_splat_%s(%s))", e->t, e->t, p,
+                    x.text, e->t, niz_fold_start(e, v->code));
+        else
+            fputs(x.text, e->f);
+        fprintf(e->f, "; c%d_%d = ", i, p);
+        if (v->code <= NIZ_COMBINE_PROD)
+            fprintf(e->f, how[v->code], i, p);
+        else
+            fprintf(e->f, how[v->code], e->t, i, p);
+        fputs("; }\n", e->f);
+    }
+}
+
+static void niz_emit_strip(niz_emitter *e, int stage, bool tail)
+{
+    for (int i = 0; i < e->n->n_values; i++)
+        if (e->seen[i]) niz_emit_value(e, i, stage, tail);
+    for (int i = 0; i < e->n->n_values; i++)
+        if (niz_emit_folds_in(&e->n->value[i], stage)) niz_emit_accumulate(e, i, tail);
+    for (int i = 0; i < e->n->n_stores; i++)
+        if (niz_emit_stores_in(e, &e->n->store[i], stage)) niz_emit_store(e, &e->n->store[i], tail);
+}
+
+/* ---- one stage: a row in blocks of 512 -------------------------------------------------------- */
+
+static void niz_emit_fold_begin(niz_emitter *e, int stage)
+{
+    for (int i = 0; i < e->n->n_values; i++)
+        for (int p = 0; niz_emit_folds_in(&e->n->value[i], stage) && p < e->parts; p++)
+            fprintf(e->f, "        %s c%d_%d = niz_splat_%s(%s);\n", e->V, i, p, e->t,
+                    niz_fold_start(e, e->n->value[i].code));
+}
+
+static int niz_emit_partial(const niz_emitter *e, int value)
+{
+    for (int i = 0; i < e->n->n_stores; i++)
+        if (e->n->store[i].partial && e->n->store[i].value == value) return e->n->store[i].access;
+    return -1;
+}
+
+/* The block's lanes folded: to the row's tree, or in a flat nest to memory. */
+static void niz_emit_fold_end(niz_emitter *e, int stage)
+{
+    for (int i = 0; i < e->n->n_values; i++) {
+        const niz_nest_value *v = &e->n->value[i];
+        if (!niz_emit_folds_in(v, stage)) continue;
+        fprintf(e->f, "        { %s l[16];\n", e->S);
+        for (int p = 0; p < e->parts; p++)
+            fprintf(e->f, "          niz_store_%s(l + %d, c%d_%d);\n", e->t, p * e->lanes, i, p);
+        const char *name = niz_fold_names[v->code];
+        if (e->n->flat)
+            fprintf(e->f, "          a%d[o] = niz_lanes_%s_%s(l); }\n", niz_emit_partial(e, i), name,
+                    e->t);
+        else
+            fprintf(e->f, "          niz_push_%s_%s(&t%d, niz_lanes_%s_%s(l)); }\n", name, e->t, i,
+                    name, e->t);
+    }
+}
+
+static void niz_emit_blocks(niz_emitter *e, int stage)
+{
+    niz_emit_stage_needs(e, stage);
+    niz_emit_fold_begin(e, stage);
+    fputs("        long j = c;\n        for (; j + 16 <= z; j += 16) {\n", e->f);
+    niz_emit_strip(e, stage, false);
+    fputs("        }\n        if (j < z) {\n            const long m = z - j;\n            (void)m;\n",
+          e->f);
+    niz_emit_strip(e, stage, true);
+    fputs("        }\n", e->f);
+    niz_emit_fold_end(e, stage);
+}
+
+/* Row values known before stage `stage` sweeps, and the stores of those that are wanted. */
+static void niz_emit_row_values(niz_emitter *e, int stage)
+{
+    const niz_nest *n = e->n;
+    for (int i = 0; i < n->n_values; i++) {
+        const niz_nest_value *v = &n->value[i];
+        if (!v->row || v->stage != stage || (n->flat && v->kind == NIZ_NEST_FOLD)) continue;
+        fprintf(e->f, "    const %s r%d = ", niz_emit_type(e, v), i);
+        if (v->kind == NIZ_NEST_LOAD)
+            niz_emit_load(e, v, 0, false);
+        else if (v->kind == NIZ_NEST_MAP)
+            niz_emit_map(e, v, 0);
+        else
+            fprintf(e->f, "niz_splat_%s(niz_total_%s_%s(&t%d))", e->t, niz_fold_names[v->code], e->t,
+                    i);
+        fprintf(e->f, ";\n    (void)r%d;\n", i);
+    }
+    for (int i = 0; i < n->n_stores; i++) {
+        const niz_nest_store *s = &n->store[i];
+        const niz_nest_value *v = &n->value[s->value];
+        if (!n->access[s->access].row || s->partial || v->stage != stage) continue;
+        fprintf(e->f, v->dtype == NIZ_BOOL ? "    *a%u = (signed char)(r%u[0] != 0);\n"
+                                           : "    *a%u = r%u[0];\n",
+                s->access, s->value);
+    }
+}
+
+static bool niz_emit_has_sweep(niz_emitter *e, int stage)
+{
+    niz_emit_stage_needs(e, stage);
+    for (int i = 0; i < e->n->n_values; i++)
+        if (e->seen[i] || niz_emit_folds_in(&e->n->value[i], stage)) return true;
+    for (int i = 0; i < e->n->n_stores; i++)
+        if (niz_emit_stores_in(e, &e->n->store[i], stage)) return true;
+    return false;
+}
+
+static void niz_emit_stage(niz_emitter *e, int stage)
+{
+    niz_emit_row_values(e, stage);
+    if (!niz_emit_has_sweep(e, stage)) return;
+    for (int i = 0; i < e->n->n_values; i++)
+        if (niz_emit_folds_in(&e->n->value[i], stage))
+            fprintf(e->f, "    niz_tree_%s t%d = {{0}, 0, 0};\n", e->t, i);
+    fprintf(e->f, "    /* stage %d */\n    for (long c = 0; c < N; c += %d) {\n"
+                  "        const long z = N - c < %d ? N : c + %d;\n",
+            stage, NIZ_FLAT_BLOCK, NIZ_FLAT_BLOCK, NIZ_FLAT_BLOCK);
+    niz_emit_blocks(e, stage);
+    fputs("    }\n", e->f);
+}
+
+/* ---- the kernel ------------------------------------------------------------------------------- */
+
+static bool niz_emit_is_stored(const niz_nest *n, int access)
+{
+    for (int i = 0; i < n->n_stores; i++)
+        if (n->store[i].access == access) return true;
+    return false;
+}
+
+static void niz_emit_pointers(niz_emitter *e)
+{
+    const niz_nest *n = e->n;
+    int k = 1 + n->rank;
+    for (int d = n->rank; d-- > 0;)
+        fprintf(e->f, d ? "    const long i%d = q %% n[%d]; q /= n[%d];\n" : "    const long i%d = q;\n",
+                d, 1 + d, 1 + d);
+    for (int a = 0; a < n->n_accesses; a++, k += 1 + n->rank) {
+        const char *type = n->access[a].dtype == NIZ_BOOL ? "signed char" : e->S;
+        const char *constant = niz_emit_is_stored(n, a) ? "" : "const ";
+        fprintf(e->f, "    %s%s *const a%d = (%s%s *)b[%d]", constant, type, a, constant, type, a);
+        for (int d = 0; d < n->rank; d++) fprintf(e->f, " + i%d * n[%d]", d, k + 1 + d);
+        fputs(";\n", e->f);
+        if (!n->access[a].row && n->access[a].inner != 1)
+            fprintf(e->f, "    const long s%d = n[%d];\n", a, k);
+    }
+}
+
+void niz_nest_emit(FILE *f, const niz_nest *n, int vector_bytes, const char *name)
+{
+    bool single = n->dtype == NIZ_F32;
+    niz_emitter e = {.f = f, .n = n, .lanes = vector_bytes / (single ? 4 : 8)};
+    e.parts = 16 / e.lanes;
+    e.S = single ? "float" : "double";
+    e.V = single ? "niz_vf" : "niz_vd";
+    e.M = single ? "niz_vi" : "niz_vl";
+    e.t = single ? "f32" : "f64";
+    e.i = single ? "i32" : "i64";
+    fprintf(f, "void %s(char *const *b, const long *n, long begin, long end, char *scratch)\n{\n",
+            name);
+    fprintf(f, "    const long N = n[0], R = (N + 15) / 16 * 16;\n    %s *const t = (%s *)scratch;\n"
+               "    (void)R, (void)t;\n",
+            e.S, e.S);
+    if (n->flat) {
+        niz_emit_pointers(&e);
+        niz_emit_row_values(&e, 0);
+        fprintf(f, "    for (long o = begin; o < end; o++) {\n        const long c = o * %d, "
+                   "z = N - c < %d ? N : c + %d;\n",
+                NIZ_FLAT_BLOCK, NIZ_FLAT_BLOCK, NIZ_FLAT_BLOCK);
+        niz_emit_blocks(&e, 0);
+        fputs("    }\n}\n", f);
+        return;
+    }
+    fprintf(f, "    for (long o = begin; o < end; o++) {\n    %s\n",
+            n->rank ? "long q = o;" : "(void)o;");
+    niz_emit_pointers(&e);
+    for (int stage = 0; stage < n->n_stages; stage++) niz_emit_stage(&e, stage);
+    fputs("    }\n}\n\n", f);
+}

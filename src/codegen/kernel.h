@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: 0BSD */
+/*
+ * kernel.h - what emitted kernels use beside vector.h and math.h: parts of rows, masks, folds.
+ *
+ * A strip is 16 elements, the lanes of the summation order; it is 16 / lanes vectors ("parts").  A
+ * row's last strip may have only m of them.  Like vector.h it includes nothing.
+ */
+#ifndef NIZ_CODEGEN_KERNEL_H
+#define NIZ_CODEGEN_KERNEL_H
+
+/* Only the lanes of a mask are read or written: what lies behind a row may not be touched. */
+#if NIZ_VECTOR_BYTES >= 32
+typedef long long niz_vll __attribute__((vector_size(NIZ_VECTOR_BYTES))); /* as the builtins say */
+#endif
+#if NIZ_VECTOR_BYTES == 64
+#define NIZ_BITS_F32(m) __builtin_ia32_cvtd2mask512(m)
+#define NIZ_BITS_F64(m) __builtin_ia32_cvtq2mask512((niz_vll)(m))
+#define niz_tail_load_f32(x, m) __builtin_ia32_loadups512_mask(x, (niz_vf){0}, NIZ_BITS_F32(m))
+#define niz_tail_load_f64(x, m) __builtin_ia32_loadupd512_mask(x, (niz_vd){0}, NIZ_BITS_F64(m))
+#define niz_tail_store_f32(y, m, v) __builtin_ia32_storeups512_mask(y, v, NIZ_BITS_F32(m))
+#define niz_tail_store_f64(y, m, v) __builtin_ia32_storeupd512_mask(y, v, NIZ_BITS_F64(m))
+#elif NIZ_VECTOR_BYTES == 32
+#define niz_tail_load_f32(x, m) __builtin_ia32_maskloadps256((const niz_vf *)(x), m)
+#define niz_tail_load_f64(x, m) __builtin_ia32_maskloadpd256((const niz_vd *)(x), (niz_vll)(m))
+#define niz_tail_store_f32(y, m, v) __builtin_ia32_maskstoreps256((niz_vf *)(y), m, v)
+#define niz_tail_store_f64(y, m, v) __builtin_ia32_maskstorepd256((niz_vd *)(y), (niz_vll)(m), v)
+#else
+#define NIZ_TAIL(S, V, M, f, L)                                                                    \
+    NIZ_VEC V niz_tail_load_##f(const S *x, M m)                                                   \
+    {                                                                                              \
+        V v = {0};                                                                                 \
+        for (int l = 0; l < L; l++)                                                                \
+            if (m[l]) v[l] = x[l];                                                                 \
+        return v;                                                                                  \
+    }                                                                                              \
+    NIZ_VEC void niz_tail_store_##f(S *y, M m, V v)                                                \
+    {                                                                                              \
+        for (int l = 0; l < L; l++)                                                                \
+            if (m[l]) y[l] = v[l];                                                                 \
+    }
+NIZ_TAIL(float, niz_vf, niz_vi, f32, NIZ_LANES_F32)
+NIZ_TAIL(double, niz_vd, niz_vl, f64, NIZ_LANES_F64)
+#endif
+
+#define NIZ_KERNEL(S, V, M, I, f, i, L)                                                            \
+    typedef signed char niz_b_##f __attribute__((vector_size(L)));                                \
+    typedef niz_b_##f niz_b_mem_##f __attribute__((aligned(1), may_alias));                       \
+    /* lanes of part p that are among the first m elements */                                     \
+    NIZ_VEC M niz_first_##f(long m, int p)                                                        \
+    {                                                                                              \
+        M lane = {0};                                                                              \
+        for (int l = 0; l < L; l++) lane[l] = (I)(p * L + l);                                      \
+        return (M)(lane < niz_splat_##i((I)m));                                                    \
+    }                                                                                              \
+    NIZ_VEC V niz_part_load_##f(const S *x, long s, long m, int p)                                 \
+    {                                                                                              \
+        S t[L] = {0};                                                                              \
+        if (s == 1) return niz_tail_load_##f(x + p * L, niz_first_##f(m, p));                      \
+        for (long l = 0; l < L && p * L + l < m; l++) t[l] = x[(p * L + l) * s];                   \
+        return niz_load_##f(t);                                                                    \
+    }                                                                                              \
+    NIZ_VEC void niz_part_store_##f(S *y, V v, long m, int p)                                      \
+    {                                                                                              \
+        niz_tail_store_##f(y + p * L, niz_first_##f(m, p), v);                                     \
+    }                                                                                              \
+    NIZ_VEC M niz_mask_load_##f(const signed char *x)                                              \
+    {                                                                                              \
+        return (M)(__builtin_convertvector(*(const niz_b_mem_##f *)x, M) != 0);                    \
+    }                                                                                              \
+    NIZ_VEC M niz_mask_part_load_##f(const signed char *x, long s, long m, int p)                  \
+    {                                                                                              \
+        signed char t[L] = {0};                                                                    \
+        for (long l = 0; l < L && p * L + l < m; l++) t[l] = x[(p * L + l) * s];                   \
+        return niz_mask_load_##f(t);                                                               \
+    }                                                                                              \
+    NIZ_VEC void niz_mask_store_##f(signed char *y, M v)                                           \
+    {                                                                                              \
+        *(niz_b_mem_##f *)y = __builtin_convertvector(v & 1, niz_b_##f);                           \
+    }                                                                                              \
+    NIZ_VEC void niz_mask_part_store_##f(signed char *y, M v, long m, int p)                       \
+    {                                                                                              \
+        signed char t[L];                                                                          \
+        niz_mask_store_##f(t, v);                                                                  \
+        for (long l = 0; l < L && p * L + l < m; l++) y[p * L + l] = t[l];                         \
+    }                                                                                              \
+    NIZ_VEC S niz_add1_##f(S a, S b) { return a + b; }                                             \
+    NIZ_VEC S niz_mul1_##f(S a, S b) { return a * b; }                                             \
+    NIZ_VEC S niz_max1_##f(S a, S b)                                                               \
+    {                                                                                              \
+        return a != a ? a : b != b ? b : a > b ? a : a < b ? b : __builtin_signbit(a) ? b : a;     \
+    }                                                                                              \
+    NIZ_VEC S niz_min1_##f(S a, S b)                                                               \
+    {                                                                                              \
+        return a != a ? a : b != b ? b : a < b ? a : a > b ? b : __builtin_signbit(a) ? a : b;     \
+    }                                                                                              \
+    /* blocks' results in adjacent pairs, an odd one moving up: a binary counter of partial sums */ \
+    typedef struct {                                                                               \
+        S s[64];                                                                                   \
+        unsigned long n;                                                                           \
+        int d;                                                                                     \
+    } niz_tree_##f;
+
+/* Folds 16 lanes, l with l+8, +4, +2, +1, and combines blocks. */
+#define NIZ_KERNEL_FOLD(S, f, name, combine)                                                       \
+    NIZ_VEC S niz_lanes_##name##_##f(S *t)                                                         \
+    {                                                                                              \
+        for (int h = 8; h; h /= 2)                                                                 \
+            for (int l = 0; l < h; l++) t[l] = combine(t[l], t[l + h]);                            \
+        return t[0];                                                                               \
+    }                                                                                              \
+    NIZ_VEC void niz_push_##name##_##f(niz_tree_##f *t, S v)                                       \
+    {                                                                                              \
+        for (unsigned long k = t->n++; k & 1; k >>= 1) v = combine(t->s[--t->d], v);               \
+        t->s[t->d++] = v;                                                                          \
+    }                                                                                              \
+    NIZ_VEC S niz_total_##name##_##f(niz_tree_##f *t)                                              \
+    {                                                                                              \
+        S v = t->s[--t->d];                                                                        \
+        while (t->d) v = combine(t->s[--t->d], v);                                                 \
+        return v;                                                                                  \
+    }
+
+NIZ_KERNEL(float, niz_vf, niz_vi, __INT32_TYPE__, f32, i32, NIZ_LANES_F32)
+NIZ_KERNEL(double, niz_vd, niz_vl, __INT64_TYPE__, f64, i64, NIZ_LANES_F64)
+NIZ_KERNEL_FOLD(float, f32, sum, niz_add1_f32)
+NIZ_KERNEL_FOLD(float, f32, prod, niz_mul1_f32)
+NIZ_KERNEL_FOLD(float, f32, max, niz_max1_f32)
+NIZ_KERNEL_FOLD(float, f32, min, niz_min1_f32)
+NIZ_KERNEL_FOLD(double, f64, sum, niz_add1_f64)
+NIZ_KERNEL_FOLD(double, f64, prod, niz_mul1_f64)
+NIZ_KERNEL_FOLD(double, f64, max, niz_max1_f64)
+NIZ_KERNEL_FOLD(double, f64, min, niz_min1_f64)
+
+#endif

@@ -1,0 +1,324 @@
+/* nest.c - building, checking and printing nests.  SPDX-License-Identifier: MIT */
+#include "codegen/nest.h"
+
+#include <string.h>
+
+#include "core/type.h"
+
+typedef struct niz_builder {
+    const niz_nest_env *env;
+    niz_nest *n;
+    uint32_t group;
+    const niz_shape *domain;
+    uint16_t of[NIZ_GROUP_NODES];    /* value of the group's i-th node ... */
+    uint32_t node[NIZ_GROUP_NODES];  /* ... and which node that is */
+    int count;
+    bool full;
+} niz_builder;
+
+/* ---- values --------------------------------------------------------------------------------- */
+
+static bool niz_value_equal(const niz_nest_value *a, const niz_nest_value *b)
+{
+    return a->kind == b->kind && a->code == b->code && a->dtype == b->dtype && a->row == b->row &&
+           a->access == b->access && !memcmp(a->x, b->x, sizeof a->x) &&
+           !memcmp(&a->constant, &b->constant, sizeof a->constant);
+}
+
+/* Adds a value, or finds the equal one. */
+static uint16_t niz_value_add(niz_builder *b, niz_nest_value v)
+{
+    niz_nest *n = b->n;
+    for (int i = 0; i < n->n_values; i++)
+        if (niz_value_equal(&n->value[i], &v)) return (uint16_t)i;
+    if (n->n_values == NIZ_NEST_VALUES) {
+        b->full = true;
+        return 0;
+    }
+    if (v.stage + 1 > n->n_stages) n->n_stages = v.stage + 1;
+    n->value[n->n_values] = v;
+    return (uint16_t)n->n_values++;
+}
+
+/* Strides of view v along the squeezed axes of shape s: outer ones and the row's. */
+static niz_access niz_access_of(const niz_builder *b, uint32_t id, const niz_shape *s, bool row)
+{
+    const niz_layout_of *l = &b->env->layout[id];
+    niz_access a = {.node = l->root, .offset = l->view.offset, .row = row,
+                    .dtype = (niz_dtype)b->env->w->g.node[id].dtype};
+    int skip = s->rank - l->view.shape.rank, axis = 0;
+    for (int d = 0; d < s->rank; d++) {
+        if (s->dim[d] == 1) continue;
+        bool still = d < skip || l->view.shape.dim[d - skip] == 1;
+        int64_t stride = still ? 0 : l->view.stride[d - skip];
+        if (axis < b->domain->rank - 1)
+            a.outer[axis++] = stride;
+        else if (!row)
+            a.inner = stride;
+    }
+    return a;
+}
+
+static uint16_t niz_access_add(niz_builder *b, niz_access a)
+{
+    niz_nest *n = b->n;
+    for (int i = 0; i < n->n_accesses; i++)
+        if (!memcmp(&n->access[i], &a, sizeof a)) return (uint16_t)i;
+    if (n->n_accesses == NIZ_NEST_ACCESSES) {
+        b->full = true;
+        return 0;
+    }
+    n->access[n->n_accesses] = a;
+    return (uint16_t)n->n_accesses++;
+}
+
+/* Operand x of a node of shape s: a value of the group, a constant, or a load. */
+static uint16_t niz_operand_value(niz_builder *b, uint32_t x, const niz_shape *s, bool row)
+{
+    const niz_graph *g = &b->env->w->g;
+    uint32_t root = b->env->layout[x].root;
+    if (b->env->fusion->group_of[root] == b->group)
+        for (int i = b->count; i-- > 0;)
+            if (b->node[i] == root) return b->of[i];
+    niz_nest_value v = {.kind = NIZ_NEST_LOAD, .dtype = (niz_dtype)g->node[x].dtype, .row = true};
+    if (g->node[root].op == &niz_op_literal && v.dtype != NIZ_BOOL) {
+        v.kind = NIZ_NEST_MAP;
+        v.code = NIZ_MAP_CONST;
+        memcpy(&v.constant, g->node[root].attr, sizeof v.constant);
+        return niz_value_add(b, v);
+    }
+    niz_access a = niz_access_of(b, x, s, row);
+    a.row = v.row = row || a.inner == 0;
+    if (a.row) a.inner = 0;
+    v.access = niz_access_add(b, a);
+    return niz_value_add(b, v);
+}
+
+/* ---- nodes ---------------------------------------------------------------------------------- */
+
+static void niz_build_map(niz_builder *b, const niz_map *map, const uint16_t *x, uint16_t *result)
+{
+    uint16_t of[4 + NIZ_MAP_LIMIT];
+    memcpy(of, x, sizeof *x * (size_t)map->n_in);
+    for (int i = 0; i < map->n; i++) {
+        const niz_map_instr *in = &map->instr[i];
+        niz_nest_value v = {.kind = NIZ_NEST_MAP, .code = in->code, .dtype = (niz_dtype)in->dtype,
+                            .row = true, .constant = in->code == NIZ_MAP_CONST ? in->value : 0};
+        for (int a = 0; a < niz_map_arity((niz_map_code)in->code); a++) {
+            const niz_nest_value *o = &b->n->value[v.x[a] = of[in->x[a]]];
+            v.row = v.row && o->row;
+            if (o->stage > v.stage) v.stage = o->stage;
+        }
+        of[map->n_in + i] = niz_value_add(b, v);
+    }
+    *result = of[map->result];
+}
+
+static uint16_t niz_build_fold(niz_builder *b, const niz_node *n, uint16_t x)
+{
+    niz_nest_value v = {.kind = NIZ_NEST_FOLD, .code = (uint8_t)n->op->combine,
+                        .dtype = (niz_dtype)n->dtype, .row = true, .x = {x},
+                        .stage = (uint16_t)(b->n->value[x].stage + 1)};
+    return niz_value_add(b, v);
+}
+
+static bool niz_build_node(niz_builder *b, uint32_t id)
+{
+    const niz_node *n = &b->env->w->g.node[id];
+    niz_part_of part = (niz_part_of)b->env->fusion->part[id];
+    const niz_shape *s = n->shape;
+    uint16_t x[4], result;
+    if (part == NIZ_PART_REDUCE) {
+        s = b->env->w->g.node[n->arg[0]].shape;
+        result = niz_build_fold(b, n, niz_operand_value(b, n->arg[0], s, false));
+    } else {
+        const niz_map *map = b->env->map(b->env->state, id);
+        if (!map) return false;
+        for (int i = 0; i < n->n_arg; i++)
+            x[i] = niz_operand_value(b, n->arg[i], s, part == NIZ_PART_ROW);
+        niz_build_map(b, map, x, &result);
+    }
+    b->node[b->count] = id;
+    b->of[b->count++] = result;
+    if (!b->env->stored[id]) return !b->full;
+    if (b->n->n_stores == NIZ_NEST_STORES) return false;
+    niz_access a = {.node = id, .dtype = (niz_dtype)n->dtype, .row = part != NIZ_PART_ELEMENT};
+    int64_t stride = a.row ? 1 : b->domain->dim[b->domain->rank - 1];
+    for (int d = b->domain->rank - 1; d-- > 0; stride *= b->domain->dim[d]) a.outer[d] = stride;
+    a.inner = a.row ? 0 : 1;
+    bool partial = b->n->flat && part == NIZ_PART_REDUCE;
+    b->n->store[b->n->n_stores++] = (niz_nest_store){result, niz_access_add(b, a), partial};
+    return !b->full;
+}
+
+/* Outer axes that every access walks as one become one. */
+static void niz_build_collapse(niz_nest *n)
+{
+    for (int d = n->rank - 1; d-- > 0;) {
+        bool join = true;
+        for (int a = 0; a < n->n_accesses && join; a++)
+            join = n->access[a].outer[d] == n->access[a].outer[d + 1] * n->dim[d + 1];
+        if (!join) continue;
+        n->dim[d] *= n->dim[d + 1];
+        for (int a = 0; a < n->n_accesses; a++) n->access[a].outer[d] = n->access[a].outer[d + 1];
+        for (int e = d + 1; e + 1 < n->rank; e++) {
+            n->dim[e] = n->dim[e + 1];
+            for (int a = 0; a < n->n_accesses; a++) n->access[a].outer[e] = n->access[a].outer[e + 1];
+        }
+        n->rank--;
+        for (int a = 0; a < n->n_accesses; a++) n->access[a].outer[n->rank] = 0;
+    }
+}
+
+/* A nest of elements only, walked by all accesses as one long row, is flat. */
+static void niz_build_flatten(niz_nest *n)
+{
+    bool flat = n->n_stages == 1 && n->rank == 1;
+    for (int a = 0; a < n->n_accesses && flat; a++) {
+        const niz_access *x = &n->access[a];
+        bool still = x->row && x->outer[0] == 0;
+        flat = still || (!x->row && x->outer[0] == x->inner * n->row && x->inner == 1);
+    }
+    if (!flat) return;
+    n->row *= n->dim[0];
+    n->rank = 0;
+    n->flat = true;
+    for (int a = 0; a < n->n_accesses; a++) n->access[a].outer[0] = 0;
+}
+
+/* ---- what later stages need ------------------------------------------------------------------ */
+
+static bool niz_value_is_costly(const niz_nest_value *v)
+{
+    return v->kind == NIZ_NEST_MAP && (v->code >= NIZ_MAP_EXP && v->code <= NIZ_MAP_POW);
+}
+
+/* Marks what is computed in a stage for value i; costly values of earlier stages are kept. */
+static void niz_build_need(niz_nest *n, uint16_t i, int stage, bool *seen)
+{
+    uint16_t stack[NIZ_NEST_VALUES * 3];
+    int top = 0;
+    for (stack[top++] = i; top;) {
+        niz_nest_value *v = &n->value[stack[--top]];
+        if (seen[v - n->value] || v->row) continue;
+        seen[v - n->value] = true;
+        if (v->stage < stage && niz_value_is_costly(v)) {
+            v->keep = true;
+            continue;
+        }
+        if (v->kind != NIZ_NEST_MAP) continue;
+        for (int a = 0; a < niz_map_arity((niz_map_code)v->code); a++) stack[top++] = v->x[a];
+    }
+}
+
+static void niz_build_keep(niz_nest *n)
+{
+    bool seen[NIZ_NEST_VALUES];
+    for (int stage = 1; stage < n->n_stages; stage++) {
+        memset(seen, 0, sizeof seen);
+        for (int i = 0; i < n->n_stores; i++)
+            if (n->value[n->store[i].value].stage == stage)
+                niz_build_need(n, n->store[i].value, stage, seen);
+        for (int i = 0; i < n->n_values; i++)
+            if (n->value[i].kind == NIZ_NEST_FOLD && n->value[i].stage == stage + 1)
+                niz_build_need(n, n->value[i].x[0], stage, seen);
+    }
+    for (int i = 0; i < n->n_values; i++)
+        if (n->value[i].keep) n->value[i].slot = (uint16_t)n->n_slots++;
+}
+
+bool niz_nest_build(const niz_nest_env *env, uint32_t g, niz_nest *n)
+{
+    const niz_group *group = &env->fusion->group[g];
+    niz_builder b = {.env = env, .n = n, .group = g, .domain = &group->domain};
+    memset(n, 0, sizeof *n);
+    n->dtype = group->dtype;
+    n->flat = group->flat;
+    n->rank = group->domain.rank - 1;
+    n->row = group->domain.dim[n->rank];
+    memcpy(n->dim, group->domain.dim, sizeof *n->dim * (size_t)n->rank);
+    for (uint32_t k = env->fusion->start[g]; k < env->fusion->start[g + 1]; k++)
+        if (!niz_build_node(&b, env->fusion->member[k])) return false;
+    niz_build_collapse(n);
+    niz_build_flatten(n);
+    niz_build_keep(n);
+    return true;
+}
+
+/* ---- arguments ------------------------------------------------------------------------------ */
+
+int niz_nest_arguments(const niz_nest *n, int64_t *out)
+{
+    int k = 0;
+    out[k++] = n->row;
+    for (int d = 0; d < n->rank; d++) out[k++] = n->dim[d];
+    for (int a = 0; a < n->n_accesses; a++) {
+        out[k++] = n->access[a].inner;
+        for (int d = 0; d < n->rank; d++) out[k++] = n->access[a].outer[d];
+    }
+    return k;
+}
+
+int64_t niz_nest_scratch(const niz_nest *n)
+{
+    int64_t row = (n->row + 15) / 16 * 16;
+    return n->flat ? 0 : n->n_slots * row * (int64_t)niz_dtype_size(n->dtype);
+}
+
+int64_t niz_nest_units(const niz_nest *n)
+{
+    int64_t units = n->flat ? (n->row + NIZ_FLAT_BLOCK - 1) / NIZ_FLAT_BLOCK : 1;
+    for (int d = 0; d < n->rank; d++) units *= n->dim[d];
+    return units;
+}
+
+/* ---- checking and printing -------------------------------------------------------------------- */
+
+const char *niz_nest_verify(const niz_nest *n, char *why, size_t size)
+{
+    for (int i = 0; i < n->n_values; i++) {
+        const niz_nest_value *v = &n->value[i];
+        int arity = v->kind == NIZ_NEST_MAP ? niz_map_arity((niz_map_code)v->code)
+                                            : v->kind == NIZ_NEST_FOLD;
+        const char *fault = v->kind == NIZ_NEST_LOAD && v->access >= n->n_accesses ? "no such access"
+                            : v->dtype != n->dtype && v->dtype != NIZ_BOOL         ? "a wrong dtype"
+                                                                                   : NULL;
+        for (int a = 0; a < arity && !fault; a++) {
+            const niz_nest_value *x = &n->value[v->x[a]];
+            if (v->x[a] >= i) fault = "an operand does not come before it";
+            else if (x->stage + (v->kind == NIZ_NEST_FOLD) > v->stage) fault = "its stage is too early";
+            else if (v->row && v->kind == NIZ_NEST_MAP && !x->row) fault = "a row value of elements";
+        }
+        if (!fault) continue;
+        snprintf(why, size, "value %%%d: %s", i, fault);
+        return why;
+    }
+    return NULL;
+}
+
+static const char *niz_value_name(const niz_nest_value *v)
+{
+    static const char *const fold[] = {"sum", "prod", "max", "min"};
+    return v->kind == NIZ_NEST_LOAD  ? "load"
+           : v->kind == NIZ_NEST_MAP ? niz_map_code_name((niz_map_code)v->code)
+                                     : fold[v->code];
+}
+
+void niz_nest_print(FILE *f, const niz_nest *n)
+{
+    fprintf(f, "nest %s outer %d%s\n", niz_dtype_name(n->dtype), n->rank, n->flat ? " flat" : "");
+    for (int i = 0; i < n->n_values; i++) {
+        const niz_nest_value *v = &n->value[i];
+        int arity = v->kind == NIZ_NEST_MAP ? niz_map_arity((niz_map_code)v->code)
+                                            : v->kind == NIZ_NEST_FOLD;
+        fprintf(f, "  %%%d = %s.%s", i, niz_value_name(v), v->row ? "row" : "element");
+        if (v->kind == NIZ_NEST_LOAD) fprintf(f, " @%u", v->access);
+        if (v->kind == NIZ_NEST_MAP && v->code == NIZ_MAP_CONST) fprintf(f, " %g", v->constant);
+        for (int a = 0; a < arity; a++) fprintf(f, " %%%u", v->x[a]);
+        fprintf(f, "  # stage %u%s\n", v->stage, v->keep ? ", kept" : "");
+    }
+    for (int i = 0; i < n->n_stores; i++)
+        fprintf(f, "  store.%s @%u %%%u\n", n->store[i].partial ? "partial"
+                : n->access[n->store[i].access].row ? "row" : "element",
+                n->store[i].access, n->store[i].value);
+}

@@ -1,0 +1,110 @@
+/* nest.h - the loop-level form of a fused kernel, between graph and text.
+ *
+ *   nest f32 outer 1 row            one index o over rows, elements j inside a row
+ *     %0 = load.element @0          element j of row o
+ *     %1 = load.row @1              one value for row o
+ *     %2 = sub.element %0 %1
+ *     %3 = exp.element %2
+ *     %4 = sum.row %3               complete when stage 0 has swept the row
+ *     %5 = div.element %3 %4        in stage 1
+ *     store.element @2 %5
+ *
+ * A stage sweeps a row once.  A reduction is complete after its stage, so what reads it belongs to
+ * the next one.  Values that a later stage needs are loaded or computed again if that is cheap, and
+ * kept in a row-sized piece of scratch memory if not.
+ *
+ * Sizes and strides are arguments of the kernel, not part of its text: only the kind of each stride
+ * along the row (0, 1, other) is.  Another batch size or row length compiles nothing new.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef NIZ_NEST_H
+#define NIZ_NEST_H
+
+#include "ops/map.h"
+#include "passes/fuse.h"
+
+#define NIZ_NEST_VALUES 640
+#define NIZ_NEST_ACCESSES NIZ_GROUP_OPERANDS
+#define NIZ_NEST_STORES NIZ_GROUP_OPERANDS
+#define NIZ_NONE16 UINT16_MAX
+
+typedef enum niz_nest_kind { NIZ_NEST_LOAD, NIZ_NEST_MAP, NIZ_NEST_FOLD } niz_nest_kind;
+
+/** Memory walked by the kernel. */
+typedef struct niz_access {
+    uint32_t node;                /* whose buffer, and where in it, the planner knows */
+    int64_t offset;               /* in elements */
+    int64_t outer[NIZ_MAX_RANK];  /* strides of the outer axes, in elements */
+    int64_t inner;                /* along the row */
+    niz_dtype dtype;
+    bool row;                     /* one value a row: inner is not used */
+} niz_access;
+
+typedef struct niz_nest_value {
+    niz_nest_kind kind;
+    uint8_t code;       /* MAP: niz_map_code; FOLD: niz_combine */
+    niz_dtype dtype;    /* the nest's, or NIZ_BOOL */
+    bool row;
+    uint16_t stage;     /* the first in which it can be known */
+    uint16_t access;    /* LOAD */
+    uint16_t x[3];      /* MAP, FOLD */
+    double constant;    /* MAP of NIZ_MAP_CONST */
+    bool keep;          /* an element value that a later stage reads back from scratch */
+    uint16_t slot;      /* which scratch row, if kept */
+} niz_nest_value;
+
+typedef struct niz_nest_store {
+    uint16_t value, access;
+    bool partial; /* of a flat nest's fold: one result each NIZ_FLAT_BLOCK elements */
+} niz_nest_store;
+
+/* A fold of a flat nest leaves the result of each block of the contract's order. */
+#define NIZ_FLAT_BLOCK 512
+
+typedef struct niz_nest {
+    niz_dtype dtype;
+    bool flat;
+    int rank; /* of the outer axes */
+    int64_t dim[NIZ_MAX_RANK], row; /* their sizes, and that of the row */
+    int n_values, n_accesses, n_stores, n_stages, n_slots;
+    niz_nest_value value[NIZ_NEST_VALUES];
+    niz_access access[NIZ_NEST_ACCESSES];
+    niz_nest_store store[NIZ_NEST_STORES];
+} niz_nest;
+
+/** What makes a nest of a group: the parsed .map of an operation, and whether a node's value is
+ *  read outside the group. */
+typedef struct niz_nest_env {
+    const niz_work *w;
+    const niz_layout_of *layout;
+    const niz_fusion *fusion;
+    const bool *stored;
+    const niz_map *(*map)(void *state, uint32_t node);
+    void *state;
+} niz_nest_env;
+
+/** Fills nest from the nodes of group g.  False if it does not fit the form's limits. */
+bool niz_nest_build(const niz_nest_env *env, uint32_t g, niz_nest *nest);
+
+/** What is wrong with a nest, or NULL. */
+const char *niz_nest_verify(const niz_nest *n, char *why, size_t size);
+
+/** As text, one value a line. */
+void niz_nest_print(FILE *f, const niz_nest *n);
+
+/** Writes the kernel as C: `void NAME(char *const *b, const long *n, long begin, long end, char *t)`,
+ *  b a base address an access, n the arguments of niz_nest_arguments, [begin, end) rows (of a flat
+ *  nest: blocks), t scratch memory. */
+void niz_nest_emit(FILE *f, const niz_nest *n, int vector_bytes, const char *name);
+/** What stands once before all kernels of a text: vector.h, math.h and kernel.h. */
+void niz_prelude_emit(FILE *f, int vector_bytes);
+
+/** The run-time arguments, and how many: row, then outer sizes, then an access's strides. */
+int niz_nest_arguments(const niz_nest *n, int64_t *out);
+#define NIZ_NEST_ARGUMENTS (1 + NIZ_MAX_RANK + NIZ_NEST_ACCESSES * (1 + NIZ_MAX_RANK))
+
+/** Bytes of scratch memory a thread, and units of the range. */
+int64_t niz_nest_scratch(const niz_nest *n);
+int64_t niz_nest_units(const niz_nest *n);
+
+#endif

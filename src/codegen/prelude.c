@@ -1,0 +1,22 @@
+/* prelude.c - the headers that kernels are compiled with, inside the library.
+ *
+ * The interpreter includes the same files, so both execute one text.  SPDX-License-Identifier: MIT */
+#include "codegen/nest.h"
+
+#define NIZ_EMBED(name, file)                                                                      \
+    __asm__(".section .rodata\n" #name ":\n.incbin \"" NIZ_CODEGEN_DIR "/" file "\"\n.byte 0\n"     \
+            ".previous\n");                                                                        \
+    extern const char name[] __attribute__((visibility("hidden")));
+
+NIZ_EMBED(niz_text_of_vector_h, "vector.h")
+NIZ_EMBED(niz_text_of_math_h, "math.h")
+NIZ_EMBED(niz_text_of_kernel_h, "kernel.h")
+
+void niz_prelude_emit(FILE *f, int vector_bytes)
+{
+    fprintf(f, "#define NIZ_VECTOR_BYTES %d\n", vector_bytes);
+    fputs(niz_text_of_vector_h, f);
+    fputs(niz_text_of_math_h, f);
+    fputs(niz_text_of_kernel_h, f);
+    fputc('\n', f);
+}

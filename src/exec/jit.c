@@ -1,0 +1,249 @@
+/* jit.c - the compiled form of a plan.
+ *
+ * The scheduled graph is fused into groups (fuse.c), placed again with groups as positions, and each
+ * nest written as a C function (codegen/emit.c).  All functions of a plan make one text, so that it
+ * is one run of the compiler and one entry of the cache.  Until the text is compiled the plan runs
+ * interpreted; the swap is between two runs and changes no bit.
+ *
+ * SPDX-License-Identifier: MIT */
+#include <stdlib.h>
+#include <string.h>
+
+#include "codegen/nest.h"
+#include "core/context.h"
+#include "core/type.h"
+#include "exec/exec.h"
+#include "exec/jit.h"
+
+/* One plan's text being written. */
+typedef struct niz_writer {
+    niz_exec *e;
+    const niz_work *w;
+    const niz_placement *p;
+    const niz_fusion *fusion;
+    bool *stored;
+    niz_nest *nest; /* of the group at hand */
+    FILE *text;
+    char *bytes;
+    size_t n_bytes;
+    uint64_t *hash; /* of each function's text */
+    size_t n_functions, capacity;
+} niz_writer;
+
+static const niz_map *niz_writer_map(void *state, uint32_t id)
+{
+    niz_writer *s = state;
+    const niz_node *n = &s->w->g.node[id];
+    niz_dtype in[4];
+    if (n->n_arg > 4) return NULL;
+    for (int i = 0; i < n->n_arg; i++) in[i] = (niz_dtype)s->w->g.node[n->arg[i]].dtype;
+    return niz_map_of(s->e, n->op, n->n_arg, in, (niz_dtype)n->dtype);
+}
+
+/* The nest's function: written, or found among those of this text.  NIZ_NONE without memory. */
+static uint32_t niz_writer_function(niz_writer *s)
+{
+    char *body = NULL, name[32];
+    size_t n = 0;
+    FILE *f = open_memstream(&body, &n);
+    if (!f) return NIZ_NONE;
+    niz_nest_emit(f, s->nest, niz_jit_vector_bytes(s->e), "NAME");
+    if (fclose(f) || !body) return NIZ_NONE;
+    uint64_t hash = XXH3_64bits(body, n);
+    uint32_t i = 0;
+    while (i < s->n_functions && s->hash[i] != hash) i++;
+    if (i == s->n_functions) {
+        if (!niz_grow(s->e->z, &s->hash, sizeof *s->hash, &s->capacity, s->n_functions + 1)) {
+            free(body);
+            return NIZ_NONE;
+        }
+        s->hash[s->n_functions++] = hash;
+        snprintf(name, sizeof name, "niz_k%u", i);
+        fprintf(s->text, "void %s%s", name, body + strlen("void NAME"));
+    }
+    free(body);
+    return i;
+}
+
+static bool niz_writer_trees(niz_writer *s, niz_lowering *l, const niz_task *nest_task,
+                             const niz_address *partial)
+{
+    const niz_nest *n = s->nest;
+    uint32_t origin = nest_task->origin;
+    for (int i = 0; i < n->n_stores; i++) {
+        const niz_nest_store *store = &n->store[i];
+        if (!store->partial) continue;
+        uint32_t node = n->access[store->access].node;
+        niz_task *t = niz_lower_task(l, origin, 2);
+        if (!t || !(t->loop.tree = niz_lower_alloc(l, sizeof *t->loop.tree))) return false;
+        t->kind = NIZ_TASK_TREE;
+        t->units = 1;
+        t->op = s->w->g.node[node].op;
+        t->dtype = n->dtype;
+        t->count = 1;
+        t->loop.tree->combine = (niz_combine)n->value[store->value].code;
+        t->loop.tree->n = niz_nest_units(n);
+        t->buffer[0] = partial[i];
+        t->buffer[1] = niz_lower_root(l, node, 0);
+    }
+    return true;
+}
+
+static bool niz_writer_nest(void *state, niz_lowering *l, uint32_t g)
+{
+    niz_writer *s = state;
+    niz_nest_env env = {s->w, s->p->layout, s->fusion, s->stored, niz_writer_map, s};
+    niz_address partial[NIZ_NEST_STORES];
+    char why[160];
+    if (!niz_nest_build(&env, g, s->nest)) return false;
+    const niz_nest *n = s->nest;
+    const char *fault = niz_nest_verify(n, why, sizeof why);
+    if (fault) {
+        niz_fail(s->e->z, (niz_at){0}, NIZ_E_INTERNAL, "a wrong nest: %s", fault);
+        return false;
+    }
+    uint32_t first = s->fusion->member[s->fusion->start[g]];
+    niz_task *t = niz_lower_task(l, s->w->g.node[first].origin, n->n_accesses);
+    niz_nest_loop *loop = niz_lower_alloc(l, sizeof *loop);
+    int64_t argument[NIZ_NEST_ARGUMENTS];
+    size_t bytes = sizeof *argument * (size_t)niz_nest_arguments(n, argument);
+    if (!t || !loop || !(loop->argument = niz_lower_alloc(l, bytes))) return false;
+    memcpy(loop->argument, argument, bytes);
+    if ((loop->kernel = niz_writer_function(s)) == NIZ_NONE) return false;
+    t->kind = NIZ_TASK_NEST;
+    t->loop.nest = loop;
+    t->units = niz_nest_units(n);
+    t->work = (double)t->units * (double)(n->flat ? NIZ_FLAT_BLOCK : n->row) * (1 + n->n_values / 4);
+    for (int a = 0; a < n->n_accesses; a++)
+        t->buffer[a] = niz_lower_root(l, n->access[a].node, n->access[a].offset);
+    for (int i = 0; i < n->n_stores; i++)
+        if (n->store[i].partial) {
+            partial[i] = niz_lower_extra(l, t->units * (int64_t)niz_dtype_size(n->dtype));
+            t->buffer[n->store[i].access] = partial[i];
+        }
+    niz_lower_scratch(l, niz_nest_scratch(n));
+    return niz_writer_trees(s, l, t, partial);
+}
+
+static bool niz_writer_begin(niz_writer *s)
+{
+    niz *z = s->e->z;
+    s->stored = niz_realloc(z, NULL, s->w->g.n + 1);
+    s->nest = niz_realloc(z, NULL, sizeof *s->nest);
+    s->text = open_memstream(&s->bytes, &s->n_bytes);
+    if (!s->stored || !s->nest || !s->text) return false;
+    for (uint32_t id = 0; id < s->w->g.n; id++) s->stored[id] = s->p->place[id].home != NIZ_HOME_NONE;
+    niz_prelude_emit(s->text, niz_jit_vector_bytes(s->e));
+    return true;
+}
+
+static void niz_writer_end(niz_writer *s)
+{
+    niz_free(s->e->z, s->stored);
+    niz_free(s->e->z, s->nest);
+    niz_free(s->e->z, s->hash);
+    if (s->text) fclose(s->text);
+    free(s->bytes);
+}
+
+static bool niz_jit_lower(niz_exec *e, niz_plan *plan, const niz_work *w, const niz_fusion *fusion,
+                          const niz_placement *p)
+{
+    niz_writer s = {.e = e, .w = w, .p = p, .fusion = fusion};
+    bool ok = niz_writer_begin(&s) &&
+              niz_lower(e, plan, &plan->compiled, w, p,
+                        &(niz_lower_options){fusion, niz_writer_nest, &s}) &&
+              !fflush(s.text) && niz_jit_request(e, plan, s.n_functions ? s.bytes : NULL);
+    niz_writer_end(&s);
+    return ok;
+}
+
+bool niz_jit_make(niz_exec *e, niz_plan *plan, const niz_work *w)
+{
+    niz_fusion fusion;
+    niz_placement p;
+    niz_layout_of *layout = niz_realloc(e->z, NULL, sizeof *layout * (w->g.n + 1));
+    if (!layout) return false;
+    for (uint32_t id = 0; id < w->g.n; id++) niz_view_of(&w->g, id, layout);
+    bool ok = niz_fuse(e->z, w, layout, &fusion);
+    niz_free(e->z, layout);
+    if (!ok) return false;
+    ok = niz_place_all(&(niz_pass_env){.z = e->z}, w, &fusion, !e->z->options.trap_nan, &p);
+    if (ok) {
+        ok = niz_jit_lower(e, plan, w, &fusion, &p);
+        niz_placement_free(e->z, &p);
+    }
+    niz_fusion_free(e->z, &fusion);
+    return ok;
+}
+
+/* ---- kernels ---------------------------------------------------------------------------------- */
+
+bool niz_jit_open(niz_exec *e)
+{
+    const char *how = secure_getenv("NIZ_JIT");
+    if (!how) how = "off";
+    bool sync = !strcmp(how, "sync");
+    if (e->z->options.trap_nan || (!sync && strcmp(how, "async"))) return true;
+    niz_jit *j = niz_realloc(e->z, NULL, sizeof *j);
+    if (!j) return false;
+    *j = (niz_jit){.kernels = niz_kernels_open(e->z, NULL),
+                   .mode = sync ? NIZ_KERNEL_SYNC : NIZ_KERNEL_ASYNC};
+    bool wide = e->loops == &niz_loops_avx512, middle = e->loops == &niz_loops_avx2;
+    j->target.isa = wide ? NIZ_ISA_AVX512 : middle ? NIZ_ISA_AVX2 : NIZ_ISA_SSE2;
+    j->vector_bytes = wide ? 64 : middle ? 32 : 16;
+    e->jit = j;
+    if (j->kernels) return true;
+    niz_jit_close(e);
+    return false;
+}
+
+void niz_jit_close(niz_exec *e)
+{
+    if (!e->jit) return;
+    if (e->jit->kernels) niz_kernels_close(e->jit->kernels);
+    niz_free(e->z, e->jit);
+    e->jit = NULL;
+}
+
+int niz_jit_vector_bytes(const niz_exec *e)
+{
+    return e->jit->vector_bytes;
+}
+
+bool niz_jit_request(niz_exec *e, niz_plan *plan, const char *text)
+{
+    if (!text) return true;
+    plan->text = niz_kernel_request(e->jit->kernels, text, e->jit->target, e->jit->mode);
+    return plan->text || !e->z->status;
+}
+
+/* Looks up the functions of a text that has become ready: once a plan. */
+static bool niz_jit_resolve(niz_plan *plan)
+{
+    for (size_t i = 0; i < plan->compiled.n_tasks; i++) {
+        niz_task *t = &plan->compiled.task[i];
+        char name[32];
+        if (t->kind != NIZ_TASK_NEST) continue;
+        snprintf(name, sizeof name, "niz_k%u", t->loop.nest->kernel);
+        void *f = niz_kernel_symbol(plan->text, name);
+        if (!f) return false;
+        memcpy(&t->loop.nest->run, &f, sizeof f);
+    }
+    return true;
+}
+
+bool niz_jit_ready(niz_exec *e, niz_plan *plan)
+{
+    if (plan->ready || !plan->text) return plan->ready;
+    if (niz_kernel_state_of(plan->text) == NIZ_KERNEL_PENDING) return false;
+    plan->ready = niz_kernel_state_of(plan->text) == NIZ_KERNEL_READY && niz_jit_resolve(plan);
+    if (!plan->ready) niz_jit_drop(e, plan); /* the interpreter it is, for good */
+    return plan->ready;
+}
+
+void niz_jit_drop(niz_exec *e, niz_plan *plan)
+{
+    if (plan->text && e->jit) niz_kernel_release(e->jit->kernels, plan->text);
+    plan->text = NULL;
+}

@@ -1,0 +1,92 @@
+/* test_jit.c - compiled kernels against the interpreter, bit for bit.  SPDX-License-Identifier: MIT */
+#include "random_graph.h"
+
+/* Everything that a random graph and its gradient are, in one buffer. */
+typedef struct outcome {
+    niz_dtype dtype;
+    int64_t n;
+    unsigned char *bytes; /* elements of dtype */
+} outcome;
+
+static niz *open_with(const char *jit, const char *isa, int threads)
+{
+    setenv("NIZ_JIT", jit, 1);
+    if (isa)
+        setenv("NIZ_ISA", isa, 1);
+    else
+        unsetenv("NIZ_ISA");
+    niz *z = niz_open(&(niz_options){.threads = threads});
+    ck_assert_ptr_nonnull(z);
+    return z;
+}
+
+static outcome run_graph(niz *z, uint64_t seed, int nodes)
+{
+    outcome o = {0};
+    NIZ_STEP(z);
+    NIZ_SCOPE(z, "g%d", (int)seed);
+    random_graph g = {.wide = seed % 3 != 0, .thin = true};
+    ck_assert_msg(rg_make(&g, z, seed, nodes), "seed %d: %s", (int)seed, niz_message(z));
+    niz_t all[GRAPH_MAX + 2];
+    int n = 0;
+    for (int i = 0; i < g.n; i += 2) all[n++] = g.node[i];
+    all[n] = rg_loss(&g);
+    niz_grad(all[n], 1, &g.node[0], &all[n + 1]);
+    n += 2;
+    ck_assert_msg(niz_run(z, n, all) == NIZ_OK, "seed %d: %s", (int)seed, niz_message(z));
+    size_t size = niz_dtype_size(o.dtype = g.dtype), at = 0;
+    for (int i = 0; i < n; i++) o.n += rg_count(all[i]);
+    o.bytes = malloc((size_t)o.n * size + 1);
+    for (int i = 0; i < n; i++) {
+        size_t bytes = (size_t)rg_count(all[i]) * size;
+        ck_assert_int_eq(niz_read(all[i], o.bytes + at, bytes), NIZ_OK);
+        at += bytes;
+    }
+    return o;
+}
+
+static void same_as_interpreted(const char *isa, int threads, int graphs)
+{
+    niz *a = open_with("off", isa, 1), *b = open_with("sync", isa, threads);
+    for (int seed = 1; seed <= graphs; seed++) {
+        outcome p = run_graph(a, (uint64_t)seed, 30), q = run_graph(b, (uint64_t)seed, 30);
+        ck_assert_int_eq(p.n, q.n);
+        int64_t at = rg_differ(p.dtype, p.bytes, q.bytes, p.n, 0);
+        ck_assert_msg(at < 0, "seed %d, isa %s: element %lld of %lld differs", seed, isa ? isa : "best",
+                      (long long)at, (long long)p.n);
+        free(p.bytes);
+        free(q.bytes);
+    }
+    niz_close(a);
+    niz_close(b);
+}
+
+START_TEST(random_graphs_give_the_same_bits)
+{
+    same_as_interpreted(NULL, 1, util_cases(40, 700));
+}
+END_TEST
+
+START_TEST(random_graphs_give_the_same_bits_with_threads)
+{
+    same_as_interpreted(NULL, 3, util_cases(10, 200));
+}
+END_TEST
+
+START_TEST(random_graphs_give_the_same_bits_on_avx2)
+{
+    same_as_interpreted("avx2", 2, util_cases(10, 200));
+}
+END_TEST
+
+START_TEST(random_graphs_give_the_same_bits_on_sse2)
+{
+    same_as_interpreted("sse2", 1, util_cases(6, 100));
+}
+END_TEST
+
+int main(void)
+{
+    UTIL_MAIN("jit", random_graphs_give_the_same_bits, random_graphs_give_the_same_bits_with_threads,
+              random_graphs_give_the_same_bits_on_avx2, random_graphs_give_the_same_bits_on_sse2);
+}
