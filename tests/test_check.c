@@ -227,15 +227,14 @@ START_TEST(right_passes)
 }
 END_TEST
 
-/* The wrong number is the right element's: a rule that is off by a known factor in a known place. */
-START_TEST(the_report_has_the_values)
+/* around() wants two axes. */
+START_TEST(refusals_go_to_the_report)
 {
     NIZ_STEP(z);
-    const double a[] = {0.5, 1.5, -2}, b[] = {1, 2, 3};
-    niz_t x[2] = {niz_from(z, NIZ_F64, NIZ_SHAPE(3), a), niz_from(z, NIZ_F64, NIZ_SHAPE(3), b)};
-    niz_check_report r = niz_check_grad(around, (void *)&weigh_wrong_sign, 2, x);
+    niz_t x[2] = {draw(NIZ_SHAPE(3), 0, 1), draw(NIZ_SHAPE(3), 0, 1)};
+    niz_check_report r = niz_check_grad(around, (void *)&weigh_weigh_right, 2, x);
     expect(&r, NIZ_CHECK_ERROR, "logsumexp over axis 1 of a vector");
-    ck_assert_ptr_nonnull(strstr(r.text, "axis"));
+    ck_assert_ptr_nonnull(strstr(r.text, "axis 1 is outside"));
     ck_assert(!niz_error(z));
 }
 END_TEST
@@ -337,7 +336,7 @@ static niz_t f_embedding(niz *c, int n, const niz_t *x, void *arg)
 static niz_t f_gelu(niz *c, int n, const niz_t *x, void *arg)
 {
     (void)c, (void)n, (void)arg;
-    return niz_mul(niz_gelu(x[0]), niz_silu(niz_cast(niz_cast(x[0], NIZ_F32), NIZ_F64)));
+    return niz_mul(niz_gelu(x[0]), niz_cast(niz_cast(niz_silu(x[0]), NIZ_F32), niz_dtype_of(x[0])));
 }
 
 static niz_t f_stopped(niz *c, int n, const niz_t *x, void *arg)
@@ -377,12 +376,10 @@ START_TEST(functions_pass)
     NIZ_STEP(z);
     for (int dtype = NIZ_F32; dtype <= NIZ_F64; dtype++) {
         niz_t x[4];
-        niz_param_set(z, "none", NIZ_F32, NIZ_SHAPE(1), true, (float[]){0});
+        bool norm = right[_i].f == f_layer_norm || right[_i].f == f_batch_norm;
+        if (norm && dtype == NIZ_F64) continue; /* their parameters are f32 by now */
         for (int i = 0; i < right[_i].n; i++)
             x[i] = niz_normal(z, (niz_dtype)dtype, right[_i].x[i], 0.1, 1);
-        if (right[_i].f == f_gelu && dtype == NIZ_F32) continue;
-        if (right[_i].f == f_layer_norm || right[_i].f == f_batch_norm)
-            if (dtype == NIZ_F64) continue; /* their parameters are f32 by now */
         niz_check_report r = niz_check_grad(right[_i].f, NULL, right[_i].n, x, .order = 2);
         expect(&r, NIZ_CHECK_OK, right[_i].name);
     }
@@ -400,7 +397,8 @@ START_TEST(scales_pass)
     niz_t y[2] = {niz_from(z, NIZ_F64, NIZ_SHAPE(1), a), niz_from(z, NIZ_F64, NIZ_SHAPE(1), b)};
     r = niz_check_grad(f_scales, NULL, 2, y, .order = 2);
     expect(&r, NIZ_CHECK_OK, "tiny");
-    niz_t v[2] = {niz_from(z, NIZ_F64, NIZ_SHAPE(1), a + 2), niz_from(z, NIZ_F64, NIZ_SHAPE(1), b + 2)};
+    niz_t v[2] = {niz_from(z, NIZ_F64, NIZ_SHAPE(1), a + 2),
+                  niz_from(z, NIZ_F64, NIZ_SHAPE(1), b + 2)};
     r = niz_check_grad(f_scales, NULL, 2, v, .order = 2);
     expect(&r, NIZ_CHECK_OK, "huge");
 }
@@ -754,9 +752,11 @@ START_TEST(no_memory)
     int64_t failed = 0;
     for (int64_t n = 1;; n += n < 300 ? 1 : 17) {
         counter c = {0};
-        niz *other = niz_open(&(niz_options){.threads = 1, .realloc = counting_realloc, .user = &c});
+        niz *other = niz_open(
+            &(niz_options){.threads = 1, .realloc = counting_realloc, .user = &c});
         niz_step_guard step = niz_step_begin(other);
-        niz_t x[2] = {niz_ones(other, NIZ_F64, NIZ_SHAPE(3)), niz_ones(other, NIZ_F64, NIZ_SHAPE(3))};
+        niz_shape three = NIZ_SHAPE(3);
+        niz_t x[2] = {niz_ones(other, NIZ_F64, three), niz_ones(other, NIZ_F64, three)};
         niz_run(other, 2, x);
         c.refuse = c.calls + n;
         niz_check_report r = niz_check_grad(just_weigh, (void *)op, 2, x, .order = 2);
@@ -785,7 +785,7 @@ int main(void)
     tcase_add_loop_test(t, wrong_is_caught, 0, NIZ_COUNT(broken));
     tcase_add_loop_test(t, wrong_is_caught_in_large_inputs, 0, NIZ_COUNT(broken));
     tcase_add_test(t, right_passes);
-    tcase_add_test(t, the_report_has_the_values);
+    tcase_add_test(t, refusals_go_to_the_report);
     tcase_add_test(t, ratio);
     tcase_add_test(t, ratio_of_signs);
     tcase_add_loop_test(t, functions_pass, 0, NIZ_COUNT(right));

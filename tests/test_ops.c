@@ -129,7 +129,8 @@ static const niz_sample right_samples[] = {
     {.n = 2, .x = {{1, {2}}, {1, {3}}}, .refused = "do not broadcast"},
 };
 static const niz_sample wrong_value[] = {{DRAWN}, {SHAPED, .in = known_in, .out = known_wrong}};
-static const niz_sample not_refused[] = {{DRAWN}, {.n = 2, .x = {{1, {3}}, {1, {3}}}, .refused = "no"}};
+static const niz_sample not_refused[] = {
+    {DRAWN}, {.n = 2, .x = {{1, {3}}, {1, {3}}}, .refused = "no"}};
 static const niz_sample other_message[] = {
     {DRAWN}, {.n = 2, .x = {{1, {2}}, {1, {3}}}, .refused = "it is Tuesday"}};
 static const niz_sample only_refusals[] = {

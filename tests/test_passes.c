@@ -454,7 +454,7 @@ static int64_t peak_of(const niz_work *w)
 {
     niz_placement p;
     niz_pass_env env = {.z = z};
-    ck_assert(niz_place_all(&env, w, true, &p));
+    ck_assert(niz_place_all(&env, w, NULL, true, &p));
     int64_t peak = p.peak;
     niz_placement_free(z, &p);
     return peak;
@@ -566,7 +566,7 @@ static void check_placement(const niz_work *w)
 {
     niz_placement p;
     niz_pass_env env = {.z = z};
-    ck_assert(niz_place_all(&env, w, true, &p));
+    ck_assert(niz_place_all(&env, w, NULL, true, &p));
     for (uint32_t b = 0; b < w->g.n; b++) {
         if (p.place[b].home == NIZ_HOME_PARAM) check_param(w, b, p.place[b].offset);
         if (p.place[b].home != NIZ_HOME_ARENA) continue;

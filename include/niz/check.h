@@ -8,14 +8,18 @@
  *   niz_check_report r = niz_check_grad(loss, NULL, 2, inputs, .order = 2);
  *   if (r.verdict != NIZ_CHECK_OK) puts(r.text);
  *
- * The function is recorded once, in the place of the call; its graph is rewritten to f64 and
+ * The function is recorded where the check is called; its graph is rewritten to f64 and
  * differentiated there, and the result compared with differences of the function's own values.
  * What is compared is the derivative of <g, f(x)> with a random g, along random directions and, for
  * small inputs, along every element; the differences are taken over a range of steps and
  * extrapolated, with an estimate of their error, so that no single step decides.  Both modes of
- * differentiation are compared with each other.  Where left and right slopes differ the function has
- * no derivative and the verdict says so.  If the gradient is wrong, every operation of the graph is
- * checked alone at the values it had, and the last wrong one is named with the user's line.
+ * differentiation are compared with each other.  Where left and right slopes differ the function
+ * has no derivative and the verdict says so.  If the gradient is wrong, every operation of the
+ * graph is checked alone at the values it had, and the last wrong one is named with the user's line.
+ *
+ * Steps go from 1/16 to a millionth of an element's size (at least a hundredth of the input's
+ * median), so a kink closer than a millionth counts as one, and an input whose elements differ by
+ * more than about five powers of ten is better split.
  *
  * A gradient check is no test of the operation: forward and backward may be wrong alike.
  * niz_check_op tests a record against its reference too.
@@ -89,9 +93,9 @@ NIZ_API niz_check_report niz_check_grad_at(niz_at at, niz_check_function *f, voi
  *  contiguous and strided operands, broadcasting: values against .ref or .ref_tensor within .ulp,
  *  known values, what must be refused (message, line, and that the context works on); derivatives
  *  of order 1 and 2 in both modes; text printed and parsed back; the same bits from every table of
- *  loops and any number of threads.  An operation that cannot be tested so (no reference, no sample,
- *  neither rule nor .no_gradient) is NIZ_CHECK_ERROR.  .element and .numeric, .analytic tell the
- *  element, the value expected and the value computed. */
+ *  loops and with 1, 2 and 4 threads.  What cannot be tested so (no reference, no sample, neither
+ *  rule nor .no_gradient) is NIZ_CHECK_ERROR.  Of a wrong value .element tells which, .numeric the
+ *  one expected and .analytic the one computed. */
 NIZ_API niz_check_report niz_check_op(const niz_op *op);
 
 /** "wrong", "not differentiable here" ... */

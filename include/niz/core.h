@@ -29,12 +29,15 @@
 #error "libniz's headers need gcc or clang"
 #endif
 
-/* An option's default: C++ takes it from the struct, C from the NIZ_..._DEFAULTS macro beside it. */
+/* An option's default: C++ takes it from the struct, C from the NIZ_..._DEFAULTS macro beside it.
+ * Every member has one: NIZ_DEFAULT_ZERO stands behind arrays and structs. */
 #ifdef __cplusplus
 #define NIZ_DEFAULT(value) = value
+#define NIZ_DEFAULT_ZERO {}
 extern "C" {
 #else
 #define NIZ_DEFAULT(value)
+#define NIZ_DEFAULT_ZERO
 #endif
 
 #define NIZ_VERSION "0.1.0"
@@ -111,7 +114,8 @@ typedef struct niz_options {
     int threads;     /* 0: NIZ_THREADS from the environment, else the number of cores */
     uint64_t seed;   /* of all random draws; see niz_seed */
     bool trap_nan;   /* every run stops at the first operation that yields a NaN or an infinity */
-    size_t max_plan_nodes; /* bound of the plan cache, in nodes over all plans; 0: 2,000,000 */
+    size_t max_plan_nodes; /* bound of the plan cache, in nodes over all plans (about 1 kB each), with
+                              16 more a plan; 0: 200,000 */
     void (*log)(void *user, const char *message); /* rare remarks; NULL: none */
     /* like realloc and free in one: bytes 0 frees.  NULL: the C library's */
     void *(*realloc)(void *user, void *p, size_t bytes);

@@ -105,7 +105,7 @@ typedef enum niz_csv_kind {
 } niz_csv_kind;
 
 typedef struct niz_csv_options {
-    const char *path;                       /* set by niz_csv_load */
+    const char *path NIZ_DEFAULT(NULL);     /* set by niz_csv_load */
     const char *target NIZ_DEFAULT(NULL);   /* name of the target column, or without a header its
                                                number counted from 1; NULL: the last column */
     niz_csv_kind kind NIZ_DEFAULT(NIZ_CSV_CLASSES);
@@ -156,7 +156,7 @@ static inline int64_t niz_part_row(niz_part p, int64_t i)
 NIZ_API void niz_class_counts(niz_part part, int64_t *counts);
 
 typedef struct niz_split_options {
-    niz_part part;                      /* set by niz_split */
+    niz_part part NIZ_DEFAULT_ZERO;     /* set by niz_split */
     double validation NIZ_DEFAULT(0.1); /* fractions of the samples, together below 1 */
     double test NIZ_DEFAULT(0.1);
     uint64_t seed NIZ_DEFAULT(0);
@@ -190,7 +190,7 @@ typedef struct niz_normalizer {
 } niz_normalizer;
 
 typedef struct niz_normalizer_options {
-    niz_part part;                      /* set by niz_normalizer_fit */
+    niz_part part NIZ_DEFAULT_ZERO;     /* set by niz_normalizer_fit */
     bool per_feature NIZ_DEFAULT(true); /* false: one mean and std over all, usual for images */
 } niz_normalizer_options;
 
@@ -230,8 +230,8 @@ typedef struct niz_batch {
 } niz_batch;
 
 typedef struct niz_batches_options {
-    niz_part part; /* set by niz_batches_open */
-    int64_t size;  /* set by niz_batches_open */
+    niz_part part NIZ_DEFAULT_ZERO; /* set by niz_batches_open */
+    int64_t size NIZ_DEFAULT(0);    /* set by niz_batches_open */
     uint64_t seed NIZ_DEFAULT(0);
     bool shuffle NIZ_DEFAULT(true);    /* false: in the part's order, for validation and test */
     bool drop_last NIZ_DEFAULT(false); /* leave out a last batch that is not full */

@@ -139,7 +139,7 @@ typedef struct niz_axes {
  *  axes with size 1. */
 typedef struct niz_reduce_options {
     int axis NIZ_DEFAULT(NIZ_ALL);
-    niz_axes axes;
+    niz_axes axes NIZ_DEFAULT_ZERO;
     bool keepdims NIZ_DEFAULT(false);
 } niz_reduce_options;
 
@@ -163,7 +163,7 @@ NIZ_API niz_t niz_logsumexp_at(niz_at at, niz_t x, niz_reduce_options o);
 /** Mean of (x - mean)²; .correction (Bessel's) divides by n - 1.  floating. */
 typedef struct niz_var_options {
     int axis NIZ_DEFAULT(NIZ_ALL);
-    niz_axes axes;
+    niz_axes axes NIZ_DEFAULT_ZERO;
     bool keepdims NIZ_DEFAULT(false);
     bool correction NIZ_DEFAULT(false);
 } niz_var_options;
@@ -198,7 +198,8 @@ NIZ_API niz_t niz_einsum_at(niz_at at, const char *spec, niz_t a, niz_t b);
 typedef struct niz_conv_options {
     int64_t stride NIZ_DEFAULT(1), pad NIZ_DEFAULT(0), dilation NIZ_DEFAULT(1),
         groups NIZ_DEFAULT(1);
-    int64_t strides[3], pads[3], dilations[3]; /* one axis each; 0: the scalar option */
+    int64_t strides[3] NIZ_DEFAULT_ZERO, pads[3] NIZ_DEFAULT_ZERO,
+        dilations[3] NIZ_DEFAULT_ZERO; /* one axis each; 0: the scalar option */
 } niz_conv_options;
 NIZ_API niz_t niz_conv_at(niz_at at, niz_t x, niz_t w, niz_conv_options o);
 

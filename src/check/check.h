@@ -2,17 +2,17 @@
  *
  *   grad.c     niz_check_grad: records the user's function, rewrites it, checks, blames, reports
  *   rewrite.c  a recorded graph -> the same in f64, in a context of the checker's own
- *   probe.c    a graph as a function of its leaves: values at moved points, derivatives by the rules
+ *   probe.c    a graph as a function of its leaves: values at moved points, the rules' derivatives
  *   slope.c    the derivative along one direction from values alone, with its error
  *   verify.c   both compared: directions, elements, forward mode, second order
  *   blame.c    every operation alone: which one is wrong
  *   report.c   in words
  *   op.c, op_*.c   niz_check_op
  *
- * Everything runs in a context of its own, so that the user's plans, parameters, pending updates and
- * errors are left alone.  In it a graph is recorded once and run many times: the checker changes the
- * memory of its data leaves and makes the recording forget what it has computed, so all points share
- * one plan.
+ * Everything runs in a context of its own, so that the user's plans, parameters, pending updates
+ * and errors are left alone.  In it a graph is recorded once and run many times: the checker
+ * changes the memory of its data leaves and makes the recording forget what it has computed, so all
+ * points share one plan.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef NIZ_CHECK_PARTS_H

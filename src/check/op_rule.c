@@ -15,7 +15,7 @@ static niz_t niz_rule_function(niz *z, int n, const niz_t *x, void *arg)
     return niz_apply_in(z, NIZ_OP_AT, c->op, n, x, c->attr);
 }
 
-/* f64 if the record takes it here, else f32. */
+/* A floating result of floating operands, not too large. */
 static bool niz_rule_applies(const niz_case *c)
 {
     bool floating = false;
@@ -24,8 +24,8 @@ static bool niz_rule_applies(const niz_case *c)
         floating = floating || niz_dtype_is_float(c->dtype[k]);
         n += niz_shape_count(&c->shape[k]);
     }
-    return floating && niz_dtype_is_float(c->y_dtype) && !c->sample->no_gradient && !c->sample->in &&
-           n <= NIZ_RULE_ELEMENTS;
+    return floating && niz_dtype_is_float(c->y_dtype) && !c->sample->no_gradient &&
+           !c->sample->in && n <= NIZ_RULE_ELEMENTS;
 }
 
 bool niz_op_test_rules(niz_op_test *t, niz_case *c)

@@ -118,16 +118,18 @@ static niz_t niz_rewrite_apply(niz_rewriter *w, const niz_node *n)
     return y;
 }
 
+/* A constant: its value is there after niz_rewrite_run_fixed, but for parameters. */
 static niz_t niz_rewrite_copy(niz_rewriter *w, uint32_t id)
 {
     niz_recording *from = w->job->from;
     const niz_node *n = &from->g.node[id];
-    niz_dtype dtype = (niz_dtype)n->dtype;
+    niz_dtype dtype = (niz_dtype)n->dtype, wide = niz_rewrite_dtype(w, dtype);
+    if (n->data) return niz_probe_leaf(w->job->to, wide, n->shape, dtype, n->data);
     size_t bytes = niz_node_bytes(n);
     void *value = niz_realloc(from->z, NULL, bytes + 1);
     niz_t y = niz_inert(w->job->to->z);
     if (value && !niz_read_at((niz_at){0}, niz_handle(from, id), value, bytes))
-        y = niz_probe_leaf(w->job->to, niz_rewrite_dtype(w, dtype), n->shape, dtype, value);
+        y = niz_probe_leaf(w->job->to, wide, n->shape, dtype, value);
     niz_free(from->z, value);
     return y;
 }
@@ -159,7 +161,8 @@ bool niz_rewrite_graph(niz_rewrite_job *job)
 {
     niz_rewriter w = {.job = job};
     niz *z = job->from->z;
-    bool ok = niz_rewriter_begin(&w, job->from, job->y, job->n, job->x) && niz_rewrite_run_fixed(&w);
+    bool ok = niz_rewriter_begin(&w, job->from, job->y, job->n, job->x) &&
+              niz_rewrite_run_fixed(&w);
     for (uint32_t id = 0; id < w.n && ok; id++) {
         if (w.role[id] == NIZ_UNUSED) continue;
         w.made[id] = niz_rewrite_node(&w, id).id;

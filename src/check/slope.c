@@ -3,8 +3,8 @@
  * Central differences (s(x+h) - s(x-h)) / 2h at steps h = 2^-4, 2^-6 ... 2^-20, each a row of
  * Richardson's scheme, which removes h², h⁴ ... in turn; of all entries the one is taken whose
  * neighbours agree best (Ridders 1982), and their disagreement, with the rounding of the values, is
- * its error.  Large steps are too curved, small ones too noisy, steps across a kink disagree: no one
- * of them decides.
+ * its error.  Large steps are too curved, small ones too noisy, steps across a kink disagree: no
+ * one of them decides.
  *
  * The same values give the slopes to the right and to the left.  Their difference, extrapolated to
  * h = 0, is 0 for a differentiable function.
@@ -64,7 +64,7 @@ static bool niz_slope_step(niz_probe *p, double h, niz_step_values *v)
             if (o->plus[i] == o->y[i] && o->minus[i] == o->y[i]) continue;
             right += o->w[i] * ((long double)o->plus[i] - o->y[i]);
             left += o->w[i] * ((long double)o->y[i] - o->minus[i]);
-            size += fabsl(o->w[i] * (fabsl((long double)o->plus[i]) + fabsl((long double)o->minus[i])));
+            size += fabsl((long double)o->w[i]) * (fabs(o->plus[i]) + fabs(o->minus[i]));
         }
     }
     v->right = (double)(right / h);
@@ -118,12 +118,10 @@ bool niz_slope_find(niz_probe *p, double analytic, niz_slope *s)
     for (int k = 0; k < steps; k++, h /= NIZ_RATIO) {
         niz_step_values v;
         if (!niz_slope_step(p, h, &v)) return false;
-        if (!v.finite) { /* too far: rows start again */
-            central.n = jump.n = right.n = left.n = finite = 0;
-            continue;
-        }
+        finite = v.finite ? finite + 1 : 0;
+        if (!v.finite) central.n = jump.n = right.n = left.n = 0; /* too far: rows start again */
+        if (!v.finite) continue;
         double d = v.right / 2 + v.left / 2;
-        finite++;
         niz_tableau_add(&central, d, v.noise);
         niz_tableau_add(&jump, v.right - v.left, 2 * v.noise);
         niz_tableau_add(&right, v.right, v.noise);

@@ -14,7 +14,7 @@ struct niz_chunk {
 
 void niz_arena_init(niz_arena *a, niz *z)
 {
-    *a = (niz_arena){.z = z};
+    *a = (niz_arena){.z = z, .smallest = FIRST_CHUNK};
 }
 
 void niz_arena_free(niz_arena *a)
@@ -23,7 +23,7 @@ void niz_arena_free(niz_arena *a)
         next = c->next;
         niz_free(a->z, c);
     }
-    *a = (niz_arena){.z = a->z};
+    niz_arena_init(a, a->z);
 }
 
 /* Moves on to a chunk with room for bytes: an empty one kept from before, or a new one, each twice
@@ -36,7 +36,7 @@ static bool niz_arena_grow(niz_arena *a, size_t bytes)
         a->used = 0;
         return true;
     }
-    size_t size = after ? after->size * 2 : FIRST_CHUNK;
+    size_t size = after ? after->size * 2 : a->smallest;
     if (size > LAST_CHUNK) size = LAST_CHUNK;
     if (size < bytes) size = bytes;
     niz_chunk *fresh = niz_realloc(a->z, NULL, sizeof *fresh + size);

@@ -15,6 +15,7 @@ typedef struct niz_arena {
     niz *z;
     niz_chunk *first, *now; /* a list; chunks after `now` are empty */
     size_t used;            /* bytes of `now` */
+    size_t smallest;        /* bytes of the first chunk; the next are each twice as large */
 } niz_arena;
 
 typedef struct niz_mark {

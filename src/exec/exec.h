@@ -17,8 +17,10 @@
 /** What a run needs: nodes that outputs depend on, ending at values that exist already.  Arrays
  *  are kept from run to run. */
 typedef struct niz_live {
-    uint32_t *number; /* of each node of the recording: its place in `id`, or NIZ_NONE */
-    size_t number_capacity;
+    uint32_t *number; /* of each live node of the recording: its place in `id` ... */
+    uint32_t *epoch;  /* ... if it was marked in this epoch: nothing is cleared between runs */
+    uint32_t now;
+    size_t number_capacity, epoch_capacity;
     uint32_t *id; /* live nodes, ascending: a topological order */
     size_t n, id_capacity;
     void **data; /* values of data leaves, in order of first use */
@@ -30,10 +32,19 @@ typedef struct niz_live {
     uint32_t *out; /* recording ids: n_want wanted ones, then assignments */
     size_t out_capacity;
     int n_out, n_want;
-    uint32_t cut; /* nodes below are not looked at: the smallest live id */
+    uint32_t lowest, top; /* all live ids are in [lowest, top) */
 } niz_live;
 
 typedef enum niz_leaf_kind { NIZ_NOT_A_LEAF, NIZ_LEAF_DATA, NIZ_LEAF_PARAM, NIZ_LEAF_LITERAL } niz_leaf_kind;
+
+/** Whether a node is marked in this epoch. */
+static inline bool niz_live_has(const niz_live *live, uint32_t id)
+{
+    return live->epoch[id] == live->now;
+}
+
+/** A new epoch for a recording of n nodes: none is marked.  False (error set) without memory. */
+bool niz_live_begin(niz *z, niz_live *live, uint32_t n);
 
 /** Whether a node needs no computing in this recording now. */
 niz_leaf_kind niz_live_leaf(const niz_recording *r, uint32_t id);
@@ -95,9 +106,17 @@ typedef struct niz_task {
     const niz_op *op;
     int64_t units; /* of the range that is cut into pieces */
     double work;   /* about the elements' operations in all */
-    niz_dtype dtype; /* of the result, and its elements: for trap_nan */
+    niz_dtype dtype; /* of the result, and its elements */
     int64_t count;
+    struct niz_span *span; /* with trap_nan: the whole memory of each operand */
 } niz_task;
+
+/** Memory of one dtype: all elements of a base. */
+typedef struct niz_span {
+    uint32_t base;
+    niz_dtype dtype;
+    int64_t count;
+} niz_span;
 
 /** Where a base's memory comes from at each run. */
 typedef struct niz_base {
@@ -118,11 +137,11 @@ typedef struct niz_program {
 } niz_program;
 
 typedef struct niz_plan {
-    struct niz_plan *next; /* in its bucket */
-    XXH128_hash_t key, form; /* form: literals as data */
+    struct niz_plan *next, *next_form; /* in its buckets */
+    struct niz_plan *older, *newer;    /* in the order of their last use */
+    XXH128_hash_t key, form;           /* form: literals as data */
     bool literals_as_data;
-    uint64_t last_used;
-    int64_t nodes;
+    int64_t nodes; /* what it counts for in the cache's bound */
     niz_arena arena; /* all of the below */
     int n_out, n_want;
     int64_t *out_bytes;    /* of outputs */
@@ -141,8 +160,8 @@ typedef struct niz_exec {
     const niz_loops *loops;
     int threads;
     niz_live live;
-    niz_plan *bucket[NIZ_PLAN_BUCKETS];
-    uint64_t clock;
+    niz_plan *bucket[NIZ_PLAN_BUCKETS], *form_bucket[NIZ_PLAN_BUCKETS];
+    niz_plan *oldest, *newest;
     void *arena; /* of the running plan: as large as any has needed */
     size_t arena_bytes;
     void *scratch;

@@ -168,7 +168,7 @@ bool niz_jit_make(niz_exec *e, niz_plan *plan, const niz_work *w)
     bool ok = niz_fuse(e->z, w, layout, &fusion);
     niz_free(e->z, layout);
     if (!ok) return false;
-    ok = niz_place_all(&(niz_pass_env){.z = e->z}, w, &fusion, !e->z->options.trap_nan, &p);
+    ok = niz_place_all(&(niz_pass_env){e->z, niz_recording_of(e->z), NULL}, w, &fusion, !e->z->options.trap_nan, &p);
     if (ok) {
         ok = niz_jit_lower(e, plan, w, &fusion, &p);
         niz_placement_free(e->z, &p);

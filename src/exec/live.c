@@ -23,30 +23,42 @@ niz_leaf_kind niz_live_leaf(const niz_recording *r, uint32_t id)
 
 /* ---- marking -------------------------------------------------------------------------------- */
 
-#define NIZ_MARKED 0
+bool niz_live_begin(niz *z, niz_live *live, uint32_t n)
+{
+    size_t before = live->epoch_capacity;
+    if (!niz_grow(z, &live->number, sizeof *live->number, &live->number_capacity, n) ||
+        !niz_grow(z, &live->epoch, sizeof *live->epoch, &live->epoch_capacity, n))
+        return false;
+    memset(live->epoch + before, 0, sizeof *live->epoch * (live->epoch_capacity - before));
+    if (++live->now == 0) { /* once in four billion runs */
+        memset(live->epoch, 0, sizeof *live->epoch * live->epoch_capacity);
+        live->now = 1;
+    }
+    return true;
+}
 
 /* Marks what the outputs need; gives the first node that reads an overwritten version. */
 static uint32_t niz_live_mark(const niz_recording *r, niz_live *live, const uint32_t *out, int n)
 {
     uint32_t lowest = r->g.n, stale = NIZ_NONE, top = 0;
-    memset(live->number, 0xff, sizeof *live->number * r->g.n);
     for (int i = 0; i < n; i++) {
-        live->number[out[i]] = NIZ_MARKED;
+        live->epoch[out[i]] = live->now;
         if (out[i] < lowest) lowest = out[i];
         if (out[i] >= top) top = out[i] + 1;
     }
     for (uint32_t id = top; id-- > lowest;) {
-        if (live->number[id] != NIZ_MARKED) continue;
+        if (!niz_live_has(live, id)) continue;
         const niz_node *node = &r->g.node[id];
         niz_leaf_kind leaf = niz_live_leaf(r, id);
         if (leaf == NIZ_LEAF_PARAM && node->version != r->param[node->attr[0]].version) stale = id;
         if (leaf != NIZ_NOT_A_LEAF) continue;
         for (int i = 0; i < node->n_arg; i++) {
-            live->number[node->arg[i]] = NIZ_MARKED;
+            live->epoch[node->arg[i]] = live->now;
             if (node->arg[i] < lowest) lowest = node->arg[i];
         }
     }
-    live->cut = lowest;
+    live->lowest = lowest;
+    live->top = top;
     return stale;
 }
 
@@ -54,6 +66,7 @@ static uint32_t niz_live_mark(const niz_recording *r, niz_live *live, const uint
 static bool niz_live_stale(niz_recording *r, niz_live *live)
 {
     for (int i = 0; i < live->n_out; i++) {
+        if (!niz_live_begin(r->z, live, r->g.n)) return false;
         uint32_t id = niz_live_mark(r, live, &live->out[i], 1);
         if (id == NIZ_NONE) continue;
         const niz_node *value = &r->g.node[live->out[i]];
@@ -80,8 +93,8 @@ static bool niz_live_push(niz *z, uint32_t **list, size_t *n, size_t *capacity, 
 static bool niz_live_number(niz_recording *r, niz_live *live)
 {
     live->n = live->n_data = live->n_literals = 0;
-    for (uint32_t id = live->cut; id < r->g.n; id++) {
-        if (live->number[id] != NIZ_MARKED) continue;
+    for (uint32_t id = live->lowest; id < live->top; id++) {
+        if (!niz_live_has(live, id)) continue;
         live->number[id] = (uint32_t)live->n;
         niz_leaf_kind leaf = niz_live_leaf(r, id);
         if (!niz_live_push(r->z, &live->id, &live->n, &live->id_capacity, id)) return false;
@@ -99,8 +112,7 @@ static bool niz_live_number(niz_recording *r, niz_live *live)
 
 bool niz_live_find(niz_recording *r, niz_live *live)
 {
-    if (!niz_grow(r->z, &live->number, sizeof *live->number, &live->number_capacity, r->g.n))
-        return false;
+    if (!niz_live_begin(r->z, live, r->g.n)) return false;
     if (niz_live_mark(r, live, live->out, live->n_out) != NIZ_NONE) return niz_live_stale(r, live);
     if (!niz_live_number(r, live)) return false;
     /* words for the key: at most two of a signature, one an operand, the outputs */
@@ -152,6 +164,7 @@ XXH128_hash_t niz_live_key(const niz_recording *r, niz_live *live, bool literals
 void niz_live_free(niz *z, niz_live *live)
 {
     niz_free(z, live->number);
+    niz_free(z, live->epoch);
     niz_free(z, live->id);
     niz_free(z, live->data);
     niz_free(z, live->literal);

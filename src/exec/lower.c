@@ -243,6 +243,19 @@ niz_task *niz_lower_task(niz_lowering *l, uint32_t origin, int n_buffers)
     return t;
 }
 
+/* What operands are made of, to tell an operation that produced a NaN from one that passed it on. */
+static bool niz_lower_spans(niz_lowering *l, const niz_node *n, niz_task *t)
+{
+    if (!l->e->z->options.trap_nan) return true;
+    if (!(t->span = niz_lower_alloc(l, sizeof *t->span * (size_t)(n->n_arg + 1)))) return false;
+    for (int i = 0; i < n->n_arg; i++) {
+        uint32_t root = l->p->layout[n->arg[i]].root;
+        const niz_node *x = &l->w->g.node[root];
+        t->span[i] = (niz_span){l->base[root], (niz_dtype)x->dtype, niz_shape_count(x->shape)};
+    }
+    return true;
+}
+
 static bool niz_lower_node(niz_lowering *l, uint32_t id)
 {
     const niz_node *n = &l->w->g.node[id];
@@ -254,6 +267,7 @@ static bool niz_lower_node(niz_lowering *l, uint32_t id)
     t->count = niz_shape_count(n->shape);
     for (int i = 0; i < n->n_arg; i++) t->buffer[i] = niz_lower_address(l, n->arg[i]);
     t->buffer[n->n_arg] = niz_lower_address(l, id);
+    if (!niz_lower_spans(l, n, t)) return false;
     switch (niz_op_form(n->op)) {
     case NIZ_FORM_MAP: return niz_lower_map(l, id, t);
     case NIZ_FORM_REDUCE: return niz_lower_reduce(l, id, t);

@@ -11,7 +11,9 @@
 #include "core/context.h"
 #include "exec/exec.h"
 
-#define NIZ_PLAN_NODES 500000 /* default bound of the cache */
+#define NIZ_PLAN_NODES 200000 /* default bound of the cache: about 1 kB a node */
+#define NIZ_PLAN_BASE 16      /* what a plan counts for beside its nodes */
+#define NIZ_PLAN_CHUNK 1024   /* bytes of a small plan's arena */
 
 /* ---- from the live part to a graph ---------------------------------------------------------- */
 
@@ -75,11 +77,12 @@ static niz_plan *niz_plan_make(niz_exec *e, niz_recording *r, XXH128_hash_t key,
     niz_plan *p = niz_realloc(e->z, NULL, sizeof *p);
     if (!p) return NULL;
     *p = (niz_plan){.key = key, .form = form, .literals_as_data = literals_as_data,
-                    .nodes = (int64_t)e->live.n};
+                    .nodes = (int64_t)e->live.n + NIZ_PLAN_BASE};
     niz_arena_init(&p->arena, e->z);
+    p->arena.smallest = NIZ_PLAN_CHUNK;
     bool ok = niz_plan_work(e, r, literals_as_data, &w, p->count);
     if (ok) {
-        ok = niz_place_all(&(niz_pass_env){.z = e->z}, &w, NULL, !e->z->options.trap_nan, &place);
+        ok = niz_place_all(&(niz_pass_env){e->z, r, NULL}, &w, NULL, !e->z->options.trap_nan, &place);
         if (ok) {
             ok = niz_lower(e, p, &p->interpreted, &w, &place, NULL);
             niz_placement_free(e->z, &place);
@@ -87,7 +90,7 @@ static niz_plan *niz_plan_make(niz_exec *e, niz_recording *r, XXH128_hash_t key,
         ok = ok && (!e->jit || niz_jit_make(e, p, &w));
         niz_work_free(&w);
     }
-    if (ok) return p;
+    if (ok && !e->z->status) return p;
     niz_plan_free(e, p);
     return NULL;
 }
@@ -103,38 +106,49 @@ void niz_plan_free(niz_exec *e, niz_plan *p)
 
 /* ---- the cache ------------------------------------------------------------------------------ */
 
-static niz_plan **niz_plan_bucket(niz_exec *e, XXH128_hash_t key)
+/* The list by last use: e->newest ... e->oldest. */
+static void niz_plan_unlink(niz_exec *e, niz_plan *p)
 {
-    return &e->bucket[key.low64 % NIZ_PLAN_BUCKETS];
+    *(p->newer ? &p->newer->older : &e->newest) = p->older;
+    *(p->older ? &p->older->newer : &e->oldest) = p->newer;
+}
+
+static void niz_plan_link(niz_exec *e, niz_plan *p)
+{
+    p->older = e->newest;
+    p->newer = NULL;
+    *(e->newest ? &e->newest->newer : &e->oldest) = p;
+    e->newest = p;
 }
 
 static niz_plan *niz_plan_find(niz_exec *e, XXH128_hash_t key)
 {
-    for (niz_plan *p = *niz_plan_bucket(e, key); p; p = p->next)
-        if (XXH128_isEqual(p->key, key)) {
-            p->last_used = ++e->clock;
-            return p;
-        }
-    return NULL;
+    niz_plan *p = e->bucket[key.low64 % NIZ_PLAN_BUCKETS];
+    while (p && !XXH128_isEqual(p->key, key)) p = p->next;
+    if (p) {
+        niz_plan_unlink(e, p);
+        niz_plan_link(e, p);
+    }
+    return p;
 }
 
 /* Whether a plan of this form with other literals is held. */
 static bool niz_plan_has_form(const niz_exec *e, XXH128_hash_t form)
 {
-    for (int b = 0; b < NIZ_PLAN_BUCKETS; b++)
-        for (const niz_plan *p = e->bucket[b]; p; p = p->next)
-            if (XXH128_isEqual(p->form, form)) return true;
-    return false;
+    const niz_plan *p = e->form_bucket[form.low64 % NIZ_PLAN_BUCKETS];
+    while (p && !XXH128_isEqual(p->form, form)) p = p->next_form;
+    return p != NULL;
 }
 
 static void niz_plan_drop_oldest(niz_exec *e)
 {
-    niz_plan **oldest = NULL;
-    for (int b = 0; b < NIZ_PLAN_BUCKETS; b++)
-        for (niz_plan **p = &e->bucket[b]; *p; p = &(*p)->next)
-            if (!oldest || (*p)->last_used < (*oldest)->last_used) oldest = p;
-    niz_plan *gone = *oldest;
-    *oldest = gone->next;
+    niz_plan *gone = e->oldest;
+    niz_plan **p = &e->bucket[gone->key.low64 % NIZ_PLAN_BUCKETS];
+    while (*p != gone) p = &(*p)->next;
+    *p = gone->next;
+    for (p = &e->form_bucket[gone->form.low64 % NIZ_PLAN_BUCKETS]; *p != gone;) p = &(*p)->next_form;
+    *p = gone->next_form;
+    niz_plan_unlink(e, gone);
     e->z->stats.plans_cached--;
     e->z->stats.plan_nodes -= gone->nodes;
     niz_plan_free(e, gone);
@@ -143,22 +157,20 @@ static void niz_plan_drop_oldest(niz_exec *e)
 static void niz_plan_keep(niz_exec *e, niz_plan *p)
 {
     size_t bound = e->z->options.max_plan_nodes ? e->z->options.max_plan_nodes : NIZ_PLAN_NODES;
-    niz_plan **bucket = niz_plan_bucket(e, p->key);
+    niz_plan **bucket = &e->bucket[p->key.low64 % NIZ_PLAN_BUCKETS];
+    niz_plan **form = &e->form_bucket[p->form.low64 % NIZ_PLAN_BUCKETS];
     e->z->stats.plan_nodes += p->nodes;
-    while (e->z->stats.plans_cached && (size_t)e->z->stats.plan_nodes > bound) niz_plan_drop_oldest(e);
+    while (e->oldest && (size_t)e->z->stats.plan_nodes > bound) niz_plan_drop_oldest(e);
     p->next = *bucket;
-    p->last_used = ++e->clock;
-    *bucket = p;
+    p->next_form = *form;
+    *bucket = *form = p;
+    niz_plan_link(e, p);
     e->z->stats.plans_cached++;
 }
 
 void niz_plans_free(niz_exec *e)
 {
-    for (int b = 0; b < NIZ_PLAN_BUCKETS; b++)
-        for (niz_plan *p = e->bucket[b], *next; p; p = next) {
-            next = p->next;
-            niz_plan_free(e, p);
-        }
+    while (e->oldest) niz_plan_drop_oldest(e);
 }
 
 niz_plan *niz_plan_get(niz_exec *e, niz_recording *r)

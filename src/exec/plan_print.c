@@ -55,7 +55,7 @@ niz_status niz_plan_print(FILE *f, niz *z, int n, const niz_t *want, niz_plan_su
     if (!e || !niz_run_collect(e, r, (niz_at){0}, n, want) || !niz_live_find(r, &e->live) ||
         !niz_plan_work(e, r, false, &w, count))
         return z->status;
-    if (niz_place_all(&(niz_pass_env){.z = z}, &w, NULL, !z->options.trap_nan, &p)) {
+    if (niz_place_all(&(niz_pass_env){z, r, NULL}, &w, NULL, !z->options.trap_nan, &p)) {
         if (f) niz_plan_table(f, r, &w, &p);
         if (summary) *summary = (niz_plan_summary){(int64_t)w.g.n, p.peak, p.naive};
         niz_placement_free(z, &p);

@@ -42,11 +42,11 @@ niz_exec *niz_exec_of(niz *z)
 static bool niz_run_wants(niz_exec *e, uint32_t id)
 {
     niz_live *live = &e->live;
-    for (int i = 0; i < live->n_out; i++)
-        if (live->out[i] == id) return true;
+    if (niz_live_has(live, id)) return true;
     if (!niz_grow(e->z, &live->out, sizeof *live->out, &live->out_capacity,
                   (size_t)live->n_out + 1))
         return false;
+    live->epoch[id] = live->now;
     live->out[live->n_out++] = id;
     return true;
 }
@@ -72,6 +72,7 @@ bool niz_run_collect(niz_exec *e, niz_recording *r, niz_at at, int n, const niz_
 {
     niz_live *live = &e->live;
     live->n_out = 0;
+    if (!niz_live_begin(e->z, live, r->g.n)) return false;
     for (int i = 0; i < n; i++) {
         if (!niz_handle_node(r, at, want[i], "a wanted value")) return false;
         bool value = r->g.node[want[i].id].data != NULL || niz_run_is_pending(r, want[i].id) ||

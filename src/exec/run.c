@@ -179,19 +179,33 @@ static bool niz_run_bad_index(const niz_run_state *s)
     return false;
 }
 
-static bool niz_run_is_finite(const niz_task *t, const void *y)
+static bool niz_run_is_finite(niz_dtype dtype, const void *y, int64_t n)
 {
     const float *f = y;
     const double *d = y;
-    for (int64_t i = 0; i < t->count; i++)
-        if (t->dtype == NIZ_F32 ? !isfinite(f[i]) : !isfinite(d[i])) return false;
+    for (int64_t i = 0; i < n && niz_dtype_is_float(dtype); i++)
+        if (dtype == NIZ_F32 ? !isfinite(f[i]) : !isfinite(d[i])) return false;
+    return true;
+}
+
+/* Whether the task made something not finite of operands that all were.  What only
+ * moves elements makes nothing. */
+static bool niz_run_produced(const niz_run_state *s)
+{
+    const niz_task *t = s->task;
+    const void *y = s->buffer[t->n - 1];
+    if (niz_op_form(t->op) == NIZ_FORM_INDEX || niz_run_is_finite(t->dtype, y, t->count)) return false;
+    for (int i = 0; i < t->n - 1; i++) {
+        const niz_span *x = &t->span[i];
+        if (!niz_run_is_finite(x->dtype, s->e->base[x->base], x->count)) return false;
+    }
     return true;
 }
 
 static bool niz_run_trap(const niz_run_state *s)
 {
     const niz_task *t = s->task;
-    if (!niz_dtype_is_float(t->dtype) || niz_run_is_finite(t, s->buffer[t->n - 1])) return true;
+    if (!niz_run_produced(s)) return true;
     char where[256];
     const niz_place *place = niz_run_place(s);
     niz_place_text(place, where, sizeof where);

@@ -19,6 +19,8 @@ typedef struct niz_scope {
     const struct niz_scope *parent;
     const char *path, *prefix;
     uint64_t hash; /* of the path: part of a random draw's counter */
+    niz_mark mark;  /* before it, and how many nodes there were: a scope that leaves no node */
+    uint32_t nodes; /* behind leaves no memory either */
 } niz_scope;
 
 /** Where a node comes from: the user's line, its scope, and for a derivative the operation that it

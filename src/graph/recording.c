@@ -339,13 +339,14 @@ static const niz_scope *niz_scope_new(niz_recording *r, const char *name)
 {
     const niz_scope *up = r->scope;
     size_t n = strlen(name), path = strlen(up->path), prefix = strlen(up->prefix);
+    niz_mark mark = niz_arena_mark(&r->g.arena);
     niz_scope *s = niz_arena_alloc(&r->g.arena, sizeof *s);
     char *p = niz_arena_alloc(&r->g.arena, path + n + 2);
     char *q = niz_arena_alloc(&r->g.arena, prefix + n + 2);
     if (!s || !p || !q) return NULL;
     snprintf(p, path + n + 2, "%s%s%s", up->path, path ? "/" : "", name);
     snprintf(q, prefix + n + 2, "%s%s.", up->prefix, name);
-    *s = (niz_scope){up, p, q, XXH3_64bits(p, strlen(p))};
+    *s = (niz_scope){up, p, q, XXH3_64bits(p, strlen(p)), mark, r->g.n};
     return s;
 }
 
@@ -364,6 +365,7 @@ niz_scope_guard niz_scope_begin(niz *z, const char *format, ...)
     if (same) {
         *same = *r->scope;
         same->parent = r->scope;
+        same->nodes = NIZ_NONE; /* it keeps its memory */
         s = same;
     }
     if (!s) return (niz_scope_guard){NULL};
@@ -374,7 +376,12 @@ niz_scope_guard niz_scope_begin(niz *z, const char *format, ...)
 void niz_scope_end(niz_scope_guard *guard)
 {
     niz_recording *r = guard->z ? niz_recording_of(guard->z) : NULL;
-    if (r && r->scope->parent) r->scope = r->scope->parent;
+    const niz_scope *s = r ? r->scope : NULL;
+    if (!s || !s->parent) return;
+    r->scope = s->parent;
+    if (r->g.n != s->nodes || r->function_depth) return;
+    niz_arena_rewind(&r->g.arena, s->mark);
+    r->kept = NULL;
 }
 
 /* How many draws this scope has made before in this step.  Counts of inner steps lie behind those of

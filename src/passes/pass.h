@@ -77,6 +77,10 @@ uint32_t niz_rebuild_copy(niz_rebuild *b, uint32_t id);
 /** A new node in the output with place and origin of input node `like`. */
 uint32_t niz_rebuild_add(niz_rebuild *b, uint32_t like, const niz_op *op, int n,
                          const uint32_t *arg, niz_attrs attr);
+/** The same, but a refusal, or a result of another type than `like` has, gives NIZ_NONE and harms
+ *  nothing. */
+uint32_t niz_rebuild_try(niz_rebuild *b, uint32_t like, const niz_op *op, int n,
+                         const uint32_t *arg, niz_attrs attr);
 /** Maps the outputs and frees the map; false if anything failed. */
 bool niz_rebuild_end(niz_rebuild *b);
 
@@ -91,6 +95,23 @@ typedef struct niz_layout_of {
 /** The layout of node id, given those of its operands; false if a view cannot be expressed. */
 bool niz_view_of(const niz_graph *g, uint32_t id, niz_layout_of *all);
 bool niz_view_is_contiguous(const niz_view *v);
+
+/* ---- readers of parameters (reads.c) ----------------------------------------------------------- */
+
+/** Node `reader` reads a parameter through its operand `operand`. */
+typedef struct niz_read {
+    uint32_t reader, operand, next;
+} niz_read;
+
+typedef struct niz_reads {
+    uint32_t *first; /* of each parameter: its newest read, a list through next; or NIZ_NONE */
+    niz_read *read;
+    uint32_t n;
+    uint32_t last_failing; /* the highest node whose .eval may fail, or NIZ_NONE */
+} niz_reads;
+
+bool niz_reads_find(const niz_work *w, const niz_layout_of *layout, niz_reads *r);
+void niz_reads_free(niz *z, niz_reads *r);
 
 /* ---- placement (place.c) ---------------------------------------------------------------------- */
 
@@ -116,9 +137,9 @@ typedef struct niz_placement {
 struct niz_fusion;
 
 /** Places all values; with a fusion only those that leave their group have a home, and positions are
- *  groups instead of nodes. */
+ *  groups instead of nodes.  in_place: a value may overwrite a dying operand, or its parameter. */
 bool niz_place_all(const niz_pass_env *env, const niz_work *w, const struct niz_fusion *fusion,
-                   bool in_place_params, niz_placement *p);
+                   bool in_place, niz_placement *p);
 void niz_placement_free(niz *z, niz_placement *p);
 
 #endif

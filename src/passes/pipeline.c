@@ -10,6 +10,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "core/context.h"
 #include "passes/pass.h"
 
 const niz_pass niz_pipeline[] = {
@@ -56,7 +57,7 @@ bool niz_pass_run(const niz_pass_env *env, const niz_pass *pass, niz_work *work)
 {
     niz_work out;
     niz_work_init(&out, env->recording);
-    bool ok = pass->run(env, work, &out);
+    bool ok = pass->run(env, work, &out) && !env->z->status;
     char why[512];
     const char *fault = ok ? niz_work_fault(&out, why, sizeof why) : NULL;
     if (fault)

@@ -23,6 +23,8 @@ typedef struct niz_placer {
     niz_placement *p;
     uint32_t *order;     /* nodes that own memory, by position */
     uint32_t n_order;
+    uint32_t last_failing;
+    bool in_place;
     niz_block *free; /* ordered by offset, never touching each other */
     size_t n_free, free_capacity;
     uint32_t *dying;      /* roots by their last reader: a list through next_dying */
@@ -151,30 +153,35 @@ static bool niz_place_same_elements(const niz_placer *a, uint32_t user, uint32_t
                niz_dtype_size((niz_dtype)g->node[operand].dtype);
 }
 
-/* Whether writing parameter `index` at position `at` spoils nothing: its old version has been read
- * (by the writer itself only element for element), and nothing later may fail. */
-static bool niz_place_param_safe(const niz_placer *a, uint32_t writer, int64_t index)
+/* Whether writing parameter `index` where `writer` is computed spoils nothing: its old version has
+ * been read (at the same time only element for element), and nothing later may fail. */
+static bool niz_place_param_safe(const niz_placer *a, const niz_reads *reads, uint32_t writer,
+                                 int64_t index)
 {
-    const niz_graph *g = &a->w->g;
     uint32_t at = niz_place_time(a, writer);
-    for (uint32_t id = 0; id < g->n; id++) {
-        const niz_node *n = &g->node[id];
-        niz_form form = niz_op_form(n->op);
-        uint32_t time = niz_place_time(a, id);
-        if (form == NIZ_FORM_VIEW || form == NIZ_FORM_LEAF || time < at) continue;
-        if (n->op->may_fail) return false;
-        for (int i = 0; i < n->n_arg; i++) {
-            const niz_node *root = &g->node[a->p->layout[n->arg[i]].root];
-            if (root->op == &niz_op_param && root->attr[0] == index &&
-                !(time == at && niz_place_same_elements(a, id, n->arg[i])))
-                return false;
-        }
+    if (reads->last_failing != NIZ_NONE && a->last_failing >= at) return false;
+    for (uint32_t r = reads->first[index]; r != NIZ_NONE; r = reads->read[r].next) {
+        const niz_read *read = &reads->read[r];
+        uint32_t time = niz_place_time(a, read->reader);
+        if (time > at || (time == at && !niz_place_same_elements(a, read->reader, read->operand)))
+            return false;
     }
     return true;
 }
 
-static void niz_place_outputs(niz_placer *a, bool in_place_params)
+/* The last position at which something may fail: with groups, ids are not in that order. */
+static void niz_place_failing(niz_placer *a)
 {
+    for (uint32_t id = 0; id < a->w->g.n; id++)
+        if (a->w->g.node[id].op->may_fail && niz_place_time(a, id) > a->last_failing)
+            a->last_failing = niz_place_time(a, id);
+}
+
+static bool niz_place_outputs(niz_placer *a)
+{
+    niz_reads reads;
+    if (!niz_reads_find(a->w, a->p->layout, &reads)) return false;
+    niz_place_failing(a);
     for (int i = 0; i < a->w->n_want; i++) {
         niz_place_of *p = &a->p->place[a->w->out[i]];
         p->home = NIZ_HOME_OUTPUT;
@@ -184,7 +191,7 @@ static void niz_place_outputs(niz_placer *a, bool in_place_params)
         uint32_t value = a->p->layout[a->w->out[i]].root;
         int64_t index = a->w->g.node[a->w->out[i]].attr[0];
         niz_place_of *p = &a->p->place[value];
-        a->p->commit_copy[i] = !(in_place_params && niz_place_param_safe(a, value, index));
+        a->p->commit_copy[i] = !(a->in_place && niz_place_param_safe(a, &reads, value, index));
         if (a->p->commit_copy[i]) {
             p->home = NIZ_HOME_ARENA;
             p->last = a->w->g.n;
@@ -193,6 +200,8 @@ static void niz_place_outputs(niz_placer *a, bool in_place_params)
             p->offset = index;
         }
     }
+    niz_reads_free(a->z, &reads);
+    return true;
 }
 
 /* ---- offsets -------------------------------------------------------------------------------- */
@@ -217,7 +226,7 @@ static uint32_t niz_place_reusable(const niz_placer *a, uint32_t id)
 {
     const niz_node *n = &a->w->g.node[id];
     uint32_t at = niz_place_time(a, id);
-    for (int i = 0; i < n->n_arg; i++) {
+    for (int i = 0; a->in_place && i < n->n_arg; i++) {
         uint32_t root = a->p->layout[n->arg[i]].root;
         const niz_place_of *p = &a->p->place[root];
         if (p->home == NIZ_HOME_ARENA && p->last == at && p->first != at && !p->handed_on &&
@@ -269,10 +278,10 @@ static bool niz_place_offsets(niz_placer *a)
 }
 
 bool niz_place_all(const niz_pass_env *env, const niz_work *w, const niz_fusion *fusion,
-                   bool in_place_params, niz_placement *p)
+                   bool in_place, niz_placement *p)
 {
     size_t n = w->g.n + 1;
-    niz_placer a = {.z = env->z, .w = w, .f = fusion, .p = p};
+    niz_placer a = {.z = env->z, .w = w, .f = fusion, .p = p, .in_place = in_place};
     *p = (niz_placement){0};
     p->layout = niz_realloc(env->z, NULL, sizeof *p->layout * n);
     p->place = niz_realloc(env->z, NULL, sizeof *p->place * n);
@@ -285,8 +294,7 @@ bool niz_place_all(const niz_pass_env *env, const niz_work *w, const niz_fusion 
         memset(a.dying, 0xff, sizeof *a.dying * n);
         memset(p->commit_copy, 0, (size_t)w->n_out + 1);
         niz_place_lifetimes(&a);
-        niz_place_outputs(&a, in_place_params);
-        ok = niz_place_order(&a) && niz_place_offsets(&a);
+        ok = niz_place_outputs(&a) && niz_place_order(&a) && niz_place_offsets(&a);
     }
     niz_free(env->z, a.dying);
     niz_free(env->z, a.order);

@@ -68,6 +68,18 @@ uint32_t niz_rebuild_add(niz_rebuild *b, uint32_t like, const niz_op *op, int n,
                                                      b->in->g.node[like].place, !b->merge});
 }
 
+uint32_t niz_rebuild_try(niz_rebuild *b, uint32_t like, const niz_op *op, int n,
+                         const uint32_t *arg, niz_attrs attr)
+{
+    niz_infer f;
+    niz_type types[NIZ_MAX_ARITY];
+    const niz_node *was = &b->in->g.node[like];
+    if (b->failed || !niz_graph_infer(&b->out->g, &f, op, n, arg, attr, types) ||
+        f.dtype != (niz_dtype)was->dtype || !niz_shape_equal(f.shape, was->shape))
+        return NIZ_NONE;
+    return niz_rebuild_add(b, like, op, n, arg, attr);
+}
+
 bool niz_rebuild_end(niz_rebuild *b)
 {
     for (int i = 0; i < b->in->n_out && !b->failed; i++) b->out->out[i] = b->map[b->in->out[i]];

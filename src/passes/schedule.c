@@ -23,6 +23,8 @@ typedef struct niz_sched {
     uint32_t *waits;             /* operands (and extra edges) not yet scheduled */
     uint32_t *readers;           /* users not yet scheduled */
     bool *pinned;                /* an output: never freed */
+    bool *held;                  /* waits until all that may fail is done */
+    uint32_t failing;            /* how many of those are left */
     uint32_t *extra_to, *extra_from; /* edges from -> to beyond the operands */
     size_t n_extra, extra_capacity, from_capacity;
     uint32_t *heap;
@@ -49,34 +51,38 @@ static bool niz_sched_edge(niz_sched *s, uint32_t from, uint32_t to)
     return true;
 }
 
-static bool niz_sched_reads_param(const niz_sched *s, uint32_t id, int64_t index)
+/* Before value is written into parameter `index`: whoever reads the old version.  And whatever may
+ * fail, for which the value is held back; that closes no cycle if all of those are recorded first. */
+static bool niz_sched_guard(niz_sched *s, const niz_reads *reads, uint32_t value, int64_t index)
 {
-    const niz_node *n = &s->in->g.node[id];
-    for (int i = 0; i < n->n_arg; i++) {
-        const niz_node *root = &s->in->g.node[s->layout[n->arg[i]].root];
-        if (root->op == &niz_op_param && root->attr[0] == index) return true;
+    uint32_t last = NIZ_NONE;
+    for (uint32_t r = reads->first[index]; r != NIZ_NONE; r = reads->read[r].next) {
+        uint32_t reader = reads->read[r].reader;
+        if (reader >= value || reader == last) continue;
+        if (!niz_sched_edge(s, reader, value)) return false;
+        last = reader;
     }
-    return false;
-}
-
-/* Before value is written into parameter `index`: its readers and whatever may fail. */
-static bool niz_sched_guard(niz_sched *s, uint32_t value, int64_t index)
-{
-    for (uint32_t id = 0; id < value; id++)
-        if (niz_sched_computed(s, id) &&
-            (s->in->g.node[id].op->may_fail || niz_sched_reads_param(s, id, index)))
-            if (!niz_sched_edge(s, id, value)) return false;
+    if (reads->last_failing != NIZ_NONE && reads->last_failing < value && !s->held[value]) {
+        s->held[value] = true;
+        s->waits[value]++;
+    }
     return true;
 }
 
 static bool niz_sched_guards(niz_sched *s)
 {
-    for (int i = s->in->n_want; i < s->in->n_out; i++) {
+    niz_reads reads;
+    if (!niz_reads_find(s->in, s->layout, &reads)) return false;
+    bool ok = true;
+    for (int i = s->in->n_want; i < s->in->n_out && ok; i++) {
         const niz_node *a = &s->in->g.node[s->in->out[i]];
         uint32_t value = s->layout[s->in->out[i]].root;
-        if (niz_sched_computed(s, value) && !niz_sched_guard(s, value, a->attr[0])) return false;
+        if (niz_sched_computed(s, value)) ok = niz_sched_guard(s, &reads, value, a->attr[0]);
     }
-    return true;
+    niz_reads_free(s->z, &reads);
+    for (uint32_t id = 0; id < s->in->g.n; id++)
+        s->failing += niz_sched_computed(s, id) && s->in->g.node[id].op->may_fail;
+    return ok;
 }
 
 /* Calls count or fill for every edge (from a computed root to a computed user). */
@@ -203,6 +209,12 @@ static void niz_sched_ready(niz_sched *s, uint32_t id)
     niz_sched_push(s, id);
 }
 
+static void niz_sched_release(niz_sched *s)
+{
+    for (uint32_t id = 0; id < s->in->g.n; id++)
+        if (s->held[id] && --s->waits[id] == 0) niz_sched_ready(s, id);
+}
+
 static uint32_t niz_sched_greedy(niz_sched *s, uint32_t *order)
 {
     uint32_t n = 0;
@@ -212,6 +224,7 @@ static uint32_t niz_sched_greedy(niz_sched *s, uint32_t *order)
     while (s->n_heap) {
         uint32_t id = order[n++] = niz_sched_pop(s);
         niz_sched_read(s, id);
+        if (s->in->g.node[id].op->may_fail && --s->failing == 0) niz_sched_release(s);
         for (uint32_t u = s->first_user[id]; u < s->first_user[id + 1]; u++)
             if (--s->waits[s->user[u]] == 0) niz_sched_ready(s, s->user[u]);
     }
@@ -247,14 +260,16 @@ static bool niz_sched_arrays(niz_sched *s)
     s->waits = niz_realloc(s->z, NULL, sizeof *s->waits * n);
     s->readers = niz_realloc(s->z, NULL, sizeof *s->readers * n);
     s->pinned = niz_realloc(s->z, NULL, n);
+    s->held = niz_realloc(s->z, NULL, n);
     s->heap = niz_realloc(s->z, NULL, sizeof *s->heap * n);
     s->delta = niz_realloc(s->z, NULL, sizeof *s->delta * n);
-    if (!s->layout || !s->first_user || !s->waits || !s->readers || !s->pinned || !s->heap ||
-        !s->delta)
+    if (!s->layout || !s->first_user || !s->waits || !s->readers || !s->pinned || !s->held ||
+        !s->heap || !s->delta)
         return false;
     memset(s->first_user, 0, sizeof *s->first_user * n);
     memset(s->waits, 0, sizeof *s->waits * n);
     memset(s->pinned, 0, n);
+    memset(s->held, 0, n);
     for (uint32_t id = 0; id < s->in->g.n; id++) niz_view_of(&s->in->g, id, s->layout);
     for (int i = 0; i < s->in->n_out; i++) s->pinned[s->layout[s->in->out[i]].root] = true;
     return true;
@@ -262,7 +277,7 @@ static bool niz_sched_arrays(niz_sched *s)
 
 static void niz_sched_free(niz_sched *s)
 {
-    void *all[] = {s->layout, s->first_user, s->user, s->waits, s->readers, s->pinned, s->heap,
+    void *all[] = {s->layout, s->first_user, s->user, s->waits, s->readers, s->pinned, s->held, s->heap,
                    s->delta, s->extra_to, s->extra_from};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) niz_free(s->z, all[i]);
 }

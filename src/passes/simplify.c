@@ -154,16 +154,22 @@ static uint32_t map_broadcasts(niz_rewrite *w)
         some = some || wide;
         full = full || niz_shape_equal(w->g->node[arg[i]].shape, w->shape);
     }
-    return full && some ? make(w, w->op, w->n, arg, w->attr) : NIZ_NONE;
+    return full && some ? niz_rebuild_try(w->b, w->like, w->op, w->n, arg, w->attr) : NIZ_NONE;
 }
 
-/* f(broadcast(x)) -> broadcast(f(x)): once for all copies */
+/* f(broadcast(x)) -> broadcast(f(x)): once for all copies, if f takes the smaller shape */
 static uint32_t map_before_broadcast(niz_rewrite *w)
 {
+    niz_infer f;
+    niz_type types[NIZ_MAX_ARITY];
     if (niz_op_form(w->op) != NIZ_FORM_MAP || w->n != 1 || w->op == &niz_op_copy ||
         arg_node(w, 0)->op != &niz_op_broadcast)
         return NIZ_NONE;
-    uint32_t x = make(w, w->op, 1, &arg_node(w, 0)->arg[0], w->attr);
+    const uint32_t *small = arg_node(w, 0)->arg;
+    if (!niz_graph_infer(w->g, &f, w->op, 1, small, w->attr, types) || f.dtype != w->dtype ||
+        !niz_shape_equal(f.shape, w->g->node[small[0]].shape))
+        return NIZ_NONE;
+    uint32_t x = make(w, w->op, 1, small, w->attr);
     return x == NIZ_NONE ? x : make_dims(w, &niz_op_broadcast, x, w->shape);
 }
 
