@@ -102,22 +102,26 @@ awk 'BEGIN {
     print "; }"
 }' >"$work/deep.c"
 cp "$work/deep.c" "$work/deep.cc"
-# Processor time of the commands so far in milliseconds: another program may be running.
-spent() {
+# Sets spent to the processor time of the commands so far in milliseconds: another program may be
+# running.
+measure() {
     times >"$work/times"
-    awk 'NR == 2 { gsub(/[ms]/, " "); print int(1000 * (60 * ($1 + $3) + $2 + $4)) }' "$work/times"
+    spent=$(awk 'NR == 2 { gsub(/[ms]/, " "); print int(1000 * (60 * ($1 + $3) + $2 + $4)) }' \
+        "$work/times")
 }
 
 for cc in $c_compilers $cpp_compilers; do
     case $cc in *++) file=deep.cc standard=c++17 ;; *) file=deep.c standard=c11 ;; esac
-    start=$(spent)
+    measure
+    start=$spent
     if ! "$cc" -std=$standard $strict "-I$root/include" -c -o "$work/deep.o" "$work/$file" \
         2>"$work/log"; then
         grep -m 1 -o 'error.*' "$work/log"
         fail "100 nested calls by $cc"
         continue
     fi
-    took=$(($(spent) - start))
+    measure
+    took=$((spent - start))
     echo "100 nested calls by $cc: $took ms"
     [ $took -lt 1000 ] || fail "100 nested calls take $took ms by $cc"
 done

@@ -648,7 +648,7 @@ START_TEST(parameters_and_updates_stay)
         expect(&r, NIZ_CHECK_OK, "a function with a parameter");
         niz_param_hash(z, after);
         ck_assert_str_eq(before, after);
-        ck_assert_double_eq(niz_item(niz_sum(niz_find(z, "w"))), 12); /* commits */
+        ck_assert_msg(niz_item(niz_sum(niz_find(z, "w"))) == 12, "%s", niz_message(z));
         ck_assert_double_eq(((const double *)niz_param_get(z, 0).data)[2], 6);
     }
     niz_step_end(&step);

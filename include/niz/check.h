@@ -15,7 +15,8 @@
  * extrapolated, with an estimate of their error, so that no single step decides.  Both modes of
  * differentiation are compared with each other.  Where left and right slopes differ the function
  * has no derivative and the verdict says so.  If the gradient is wrong, every operation of the
- * graph is checked alone at the values it had, and the last wrong one is named with the user's line.
+ * graph is checked alone at the values it had, and the last wrong one is named with the user's
+ * line.
  *
  * Steps go from 1/16 to a millionth of an element's size (at least a hundredth of the input's
  * median), so a kink closer than a millionth counts as one, and an input whose elements differ by

@@ -92,18 +92,43 @@ typedef enum niz_status {
 typedef struct niz_arg {
     niz_t t;
     double number;
-    bool is_number;
+    bool is_number, is_inexact; /* an integer beyond 2^53 that no double holds: an error */
 } niz_arg;
 
 static inline niz_arg niz_arg_tensor(niz_t t)
 {
-    niz_arg a = {t, 0, false};
+    niz_arg a = {t, 0, false, false};
     return a;
 }
 
 static inline niz_arg niz_arg_number(double v)
 {
-    niz_arg a = {{NULL, 0, 0}, v, true};
+    niz_arg a = {{NULL, 0, 0}, v, true, false};
+    return a;
+}
+
+static inline niz_arg niz_arg_float(float v)
+{
+    return niz_arg_number((double)v);
+}
+
+static inline niz_arg niz_arg_long_double(long double v)
+{
+    return niz_arg_number((double)v);
+}
+
+static inline niz_arg niz_arg_unsigned(unsigned long long v)
+{
+    niz_arg a = niz_arg_number((double)v);
+    while (v >> 53 && !(v & 1)) v >>= 1;
+    a.is_inexact = v >> 53 != 0;
+    return a;
+}
+
+static inline niz_arg niz_arg_integer(long long v)
+{
+    niz_arg a = niz_arg_unsigned(v < 0 ? 0 - (unsigned long long)v : (unsigned long long)v);
+    if (v < 0) a.number = -a.number;
     return a;
 }
 
@@ -159,7 +184,7 @@ typedef struct niz_stats {
     int64_t steps, runs;
     int64_t nodes_recorded;
     int64_t plans_made, plans_found;  /* a step of a form seen before finds its plan */
-    int64_t literals_made_data;       /* graphs whose literals became data, see docs/design */
+    int64_t literals_made_data;       /* graphs whose literals became data, as they changed too often */
     int64_t plans_cached, plan_nodes; /* held now */
     int64_t bytes_now, bytes_peak;    /* asked of the allocator */
 } niz_stats;
@@ -180,7 +205,9 @@ NIZ_API niz_scope_guard niz_scope_begin(niz *z, const char *format, ...) NIZ_PRI
 NIZ_API void niz_scope_end(niz_scope_guard *guard);
 
 /* NIZ_STEP(z);  begins a recording that ends with the enclosing block, however it is left.  Its
- *   nodes and values end there; updates still pending run first.  Steps nest.
+ *   nodes and values end there; updates still pending run first.  Steps nest.  A run commits all
+ *   pending updates, those of the outer steps too, and so does the end of a nested step: what an
+ *   outer step computes from a parameter as it was before is then NIZ_E_VERSION, so run it first.
  * NIZ_SCOPE(z, "block%d", i);  puts "block3." before parameter names to the end of the block and
  *   "block3" into the place of its nodes. */
 #define NIZ_JOIN_(a, b) a##b
@@ -201,14 +228,15 @@ NIZ_API niz_t niz_from_at(niz_at at, niz *z, niz_dtype dtype, niz_shape shape, c
 /** The same, copied now. */
 NIZ_API niz_t niz_copy_from_at(niz_at at, niz *z, niz_dtype dtype, niz_shape shape,
                                const void *data);
-/** A tensor of one literal value (part of the graph). */
+/** A tensor of one literal value (part of the graph): of i64, between -2^53 and 2^53. */
 NIZ_API niz_t niz_full_at(niz_at at, niz *z, niz_dtype dtype, niz_shape shape, double value);
-/** One number of rank 0 as data: its value is in no hash, so changing it plans nothing anew. */
+/** One number of rank 0 as data: its value is in no hash, so changing it plans nothing anew.
+ *  An i64 from 2^53 on, where a C double is not exact, is an error: niz_copy_from takes it. */
 NIZ_API niz_t niz_scalar_at(niz_at at, niz *z, niz_dtype dtype, double value);
 /** 0, 1, 2 ... along axis, constant along the others. */
 NIZ_API niz_t niz_iota_at(niz_at at, niz *z, niz_dtype dtype, niz_shape shape, int axis);
-/** Independent draws: uniform in [lo, hi); normal with mean and standard deviation; true with
- *  probability p.  dtype floating (bernoulli: bool).  No derivative with respect to anything. */
+/** Independent draws: uniform in [lo, hi); normal with mean and standard deviation >= 0; true
+ *  with probability p.  dtype floating (bernoulli: bool).  No derivative with respect to anything. */
 NIZ_API niz_t niz_uniform_at(niz_at at, niz *z, niz_dtype dtype, niz_shape shape, double lo,
                              double hi);
 NIZ_API niz_t niz_normal_at(niz_at at, niz *z, niz_dtype dtype, niz_shape shape, double mean,
@@ -266,7 +294,8 @@ NIZ_API niz_param_info niz_param_of(niz_t param);
 
 /** The trainable parameters of a floating dtype that a gradient of y flows to (not through
  *  niz_stop_gradient, comparisons and the like), in the order of their making: for each the newest
- *  version that y depends on, so that y can be differentiated with respect to it.  Writes the first max of them to params; returns how many there are (0 after an error). */
+ *  version that y depends on, so that y can be differentiated with respect to it.  Writes the first
+ *  max of them to params; returns how many there are (0 after an error). */
 NIZ_API int64_t niz_params_of(niz_t y, int64_t max, niz_t *params);
 
 /** Makes or overwrites a parameter with these values, at once.  A pending assignment to it is an
@@ -347,18 +376,29 @@ NIZ_API bool niz_shape_equal(const niz_shape *a, const niz_shape *b);
 
 #define NIZ_HERE ((niz_at){__FILE__, __LINE__})
 
-/* Converts an operand once, in text as well as in value: nested calls stay linear in size. */
+/* Converts an operand once, in text as well as in value: nested calls stay linear in size.  The
+ * types are listed so that a pointer is an error. */
 #define NIZ_ARG(a) NIZ_ARG_(a, __COUNTER__)
 #define NIZ_ARG_(a, n) NIZ_ARG__(a, n)
 #define NIZ_ARG__(a, n)                                                                            \
     __extension__({                                                                                \
         __auto_type niz_v##n = (a);                                                                \
-        _Generic(niz_v##n, niz_t: niz_arg_tensor, default: niz_arg_number)(niz_v##n);              \
+        _Generic(niz_v##n, niz_t: niz_arg_tensor, double: niz_arg_number, float: niz_arg_float,    \
+                 long double: niz_arg_long_double, unsigned long: niz_arg_unsigned,                \
+                 unsigned long long: niz_arg_unsigned, bool: niz_arg_integer,                      \
+                 char: niz_arg_integer, signed char: niz_arg_integer, short: niz_arg_integer,      \
+                 int: niz_arg_integer, long: niz_arg_integer, long long: niz_arg_integer,          \
+                 unsigned char: niz_arg_integer, unsigned short: niz_arg_integer,                  \
+                 unsigned: niz_arg_integer)(niz_v##n);                                             \
     })
 
-/* Defaults first, the user's options after; the warning about overriding is off for this line. */
+/* Defaults first, the user's options after; the warning about overriding is off for this line.
+ * Defaults name the struct's last member last, so that an option without a name is one value too
+ * many: an error of clang, a warning of gcc (which cannot make it one) that no option turns on. */
 #ifdef __clang__
-#define NIZ_QUIET_OVERRIDE_ _Pragma("clang diagnostic ignored \"-Winitializer-overrides\"")
+#define NIZ_QUIET_OVERRIDE_                                                                        \
+    _Pragma("clang diagnostic ignored \"-Winitializer-overrides\"")                                \
+    _Pragma("clang diagnostic error \"-Wexcess-initializers\"")
 #else
 #define NIZ_QUIET_OVERRIDE_ _Pragma("GCC diagnostic ignored \"-Woverride-init\"")
 #endif
@@ -374,16 +414,17 @@ NIZ_API bool niz_shape_equal(const niz_shape *a, const niz_shape *b);
     ((niz_shape){(int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), {__VA_ARGS__}})
 #define NIZ_SCALAR ((niz_shape){0, {0}})
 
-#define niz_from(z, dtype, shape, data) niz_from_at(NIZ_HERE, z, dtype, shape, data)
-#define niz_copy_from(z, dtype, shape, data) niz_copy_from_at(NIZ_HERE, z, dtype, shape, data)
-#define niz_full(z, dtype, shape, value) niz_full_at(NIZ_HERE, z, dtype, shape, value)
-#define niz_zeros(z, dtype, shape) niz_full_at(NIZ_HERE, z, dtype, shape, 0)
-#define niz_ones(z, dtype, shape) niz_full_at(NIZ_HERE, z, dtype, shape, 1)
-#define niz_scalar(z, dtype, value) niz_scalar_at(NIZ_HERE, z, dtype, value)
-#define niz_iota(z, dtype, shape, axis) niz_iota_at(NIZ_HERE, z, dtype, shape, axis)
-#define niz_uniform(z, dtype, shape, lo, hi) niz_uniform_at(NIZ_HERE, z, dtype, shape, lo, hi)
-#define niz_normal(z, dtype, shape, mean, std) niz_normal_at(NIZ_HERE, z, dtype, shape, mean, std)
-#define niz_bernoulli(z, shape, p) niz_bernoulli_at(NIZ_HERE, z, shape, p)
+/* Commas in braces, (niz_t[]){a, b}, are no ends of arguments: hence the dots. */
+#define niz_from(...) niz_from_at(NIZ_HERE, __VA_ARGS__)
+#define niz_copy_from(...) niz_copy_from_at(NIZ_HERE, __VA_ARGS__)
+#define niz_full(...) niz_full_at(NIZ_HERE, __VA_ARGS__)
+#define niz_zeros(...) niz_full_at(NIZ_HERE, __VA_ARGS__, 0)
+#define niz_ones(...) niz_full_at(NIZ_HERE, __VA_ARGS__, 1)
+#define niz_scalar(...) niz_scalar_at(NIZ_HERE, __VA_ARGS__)
+#define niz_iota(...) niz_iota_at(NIZ_HERE, __VA_ARGS__)
+#define niz_uniform(...) niz_uniform_at(NIZ_HERE, __VA_ARGS__)
+#define niz_normal(...) niz_normal_at(NIZ_HERE, __VA_ARGS__)
+#define niz_bernoulli(...) niz_bernoulli_at(NIZ_HERE, __VA_ARGS__)
 
 #define NIZ_NORMAL_DEFAULTS .mean = 0, .std = 1
 #define NIZ_UNIFORM_DEFAULTS .lo = 0, .hi = 1
@@ -392,17 +433,17 @@ NIZ_API bool niz_shape_equal(const niz_shape *a, const niz_shape *b);
 #define niz_uniform_init(...)                                                                      \
     niz_uniform_init_with(NIZ_OPTIONS(niz_uniform_options, NIZ_UNIFORM_DEFAULTS, __VA_ARGS__))
 
-#define niz_param(z, name, dtype, shape, init) niz_param_at(NIZ_HERE, z, name, dtype, shape, init)
-#define niz_state(z, name, dtype, shape, init) niz_state_at(NIZ_HERE, z, name, dtype, shape, init)
-#define niz_find(z, name) niz_find_at(NIZ_HERE, z, name)
-#define niz_assign(param, value) niz_assign_at(NIZ_HERE, param, value)
+#define niz_param(...) niz_param_at(NIZ_HERE, __VA_ARGS__)
+#define niz_state(...) niz_state_at(NIZ_HERE, __VA_ARGS__)
+#define niz_find(...) niz_find_at(NIZ_HERE, __VA_ARGS__)
+#define niz_assign(...) niz_assign_at(NIZ_HERE, __VA_ARGS__)
 
-#define niz_run(z, n, want) niz_run_at(NIZ_HERE, z, n, want)
+#define niz_run(...) niz_run_at(NIZ_HERE, __VA_ARGS__)
 #define NIZ_RUN(z, ...)                                                                            \
     niz_run_at(NIZ_HERE, z, (int)(sizeof((niz_t[]){__VA_ARGS__}) / sizeof(niz_t)),                 \
                (niz_t[]){__VA_ARGS__})
-#define niz_item(t) niz_item_at(NIZ_HERE, t)
-#define niz_read(t, out, bytes) niz_read_at(NIZ_HERE, t, out, bytes)
+#define niz_item(...) niz_item_at(NIZ_HERE, __VA_ARGS__)
+#define niz_read(...) niz_read_at(NIZ_HERE, __VA_ARGS__)
 
 #else
 /* ---- C++: the same names as overloads; the place comes from default arguments ----------------- */
@@ -418,8 +459,22 @@ struct niz_operand {
     niz_arg a;
     niz_operand(niz_t t) : a(niz_arg_tensor(t)) {}
     template <class T, class = typename std::enable_if<std::is_arithmetic<T>::value>::type>
-    niz_operand(T v) : a(niz_arg_number(static_cast<double>(v)))
+    niz_operand(T v) : a(niz_of_number(v, std::is_integral<T>(), std::is_signed<T>()))
     {
+    }
+
+private:
+    template <class T, class S> static niz_arg niz_of_number(T v, std::false_type, S)
+    {
+        return niz_arg_number(static_cast<double>(v));
+    }
+    template <class T> static niz_arg niz_of_number(T v, std::true_type, std::true_type)
+    {
+        return niz_arg_integer(v);
+    }
+    template <class T> static niz_arg niz_of_number(T v, std::true_type, std::false_type)
+    {
+        return niz_arg_unsigned(v);
     }
 };
 
@@ -441,14 +496,18 @@ struct niz_name_scope {
 #define NIZ_SCOPE(z, ...)                                                                          \
     niz_name_scope NIZ_JOIN(niz_scope_, __COUNTER__)(niz_scope_begin(z, __VA_ARGS__))
 
-inline niz_shape niz_shape_from(std::initializer_list<int64_t> dims)
+/* Sizes of any integer types, as v.size(). */
+template <class T> inline int64_t niz_size_from(T size)
 {
-    niz_shape s = niz_shape();
-    for (int64_t d : dims)
-        if (s.rank < NIZ_MAX_RANK) s.dim[s.rank++] = d;
-    return s;
+    static_assert(std::is_integral<T>::value || std::is_enum<T>::value, "a size is an integer");
+    return static_cast<int64_t>(size);
 }
-#define NIZ_SHAPE(...) niz_shape_from({__VA_ARGS__})
+template <class... T> inline niz_shape niz_shape_from(T... sizes)
+{
+    static_assert(sizeof...(T) <= NIZ_MAX_RANK, "a shape has at most NIZ_MAX_RANK sizes");
+    return niz_shape{static_cast<int>(sizeof...(T)), {niz_size_from(sizes)...}};
+}
+#define NIZ_SHAPE(...) niz_shape_from(__VA_ARGS__)
 #define NIZ_SCALAR (niz_shape())
 
 inline niz_t niz_from(niz *z, niz_dtype dtype, niz_shape shape, const void *data, NIZ_CPP_AT)

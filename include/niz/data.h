@@ -260,11 +260,10 @@ NIZ_API void niz_batches_free(niz *z, niz_batches *b);
 #ifndef __cplusplus
 /* ---- C: the macros -------------------------------------------------------------------------- */
 
-#define niz_idx_read(z, path) niz_idx_read_at(NIZ_HERE, z, path)
-#define niz_idx_load(z, images_path, labels_path)                                                  \
-    niz_idx_load_at(NIZ_HERE, z, images_path, labels_path)
-#define niz_idx_dir(z, dir, part) niz_idx_dir_at(NIZ_HERE, z, dir, part)
-#define niz_normalizer_apply(z, n, d) niz_normalizer_apply_at(NIZ_HERE, z, n, d)
+#define niz_idx_read(...) niz_idx_read_at(NIZ_HERE, __VA_ARGS__)
+#define niz_idx_load(...) niz_idx_load_at(NIZ_HERE, __VA_ARGS__)
+#define niz_idx_dir(...) niz_idx_dir_at(NIZ_HERE, __VA_ARGS__)
+#define niz_normalizer_apply(...) niz_normalizer_apply_at(NIZ_HERE, __VA_ARGS__)
 
 /* The last fixed argument starts __VA_ARGS__ as a member, so that options may be left out. */
 #define NIZ_CSV_DEFAULTS                                                                           \

@@ -49,9 +49,9 @@ NIZ_API void niz_jvp_at(niz_at at, int n_x, const niz_t *x, const niz_t *tx, int
 
 #ifndef __cplusplus
 
-#define niz_grad(y, n, x, gx) niz_grad_at(NIZ_HERE, y, n, x, gx)
-#define niz_vjp(n_y, y, gy, n_x, x, gx) niz_vjp_at(NIZ_HERE, n_y, y, gy, n_x, x, gx)
-#define niz_jvp(n_x, x, tx, n_y, y, ty) niz_jvp_at(NIZ_HERE, n_x, x, tx, n_y, y, ty)
+#define niz_grad(...) niz_grad_at(NIZ_HERE, __VA_ARGS__)
+#define niz_vjp(...) niz_vjp_at(NIZ_HERE, __VA_ARGS__)
+#define niz_jvp(...) niz_jvp_at(NIZ_HERE, __VA_ARGS__)
 
 #else
 

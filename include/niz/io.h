@@ -44,8 +44,8 @@ NIZ_API niz_status niz_load_at(niz_at at, niz *z, const char *path);
 #endif
 
 #ifndef __cplusplus
-#define niz_save(z, path) niz_save_at(NIZ_HERE, z, path)
-#define niz_load(z, path) niz_load_at(NIZ_HERE, z, path)
+#define niz_save(...) niz_save_at(NIZ_HERE, __VA_ARGS__)
+#define niz_load(...) niz_load_at(NIZ_HERE, __VA_ARGS__)
 #else
 inline niz_status niz_save(niz *z, const char *path, NIZ_CPP_AT)
 {

@@ -193,7 +193,7 @@ struct niz_op {
 NIZ_API niz_t niz_apply_at(niz_at at, const niz_op *op, int n, const niz_t *x,
                            const niz_attrs *attrs);
 #ifndef __cplusplus
-#define niz_apply(op, n, x, attrs) niz_apply_at(NIZ_HERE, op, n, x, attrs)
+#define niz_apply(...) niz_apply_at(NIZ_HERE, __VA_ARGS__)
 #else
 }
 inline niz_t niz_apply(const niz_op *op, int n, const niz_t *x, const niz_attrs *attrs,
@@ -223,6 +223,17 @@ NIZ_API void niz_function_end(niz_function_guard *guard);
 
 /** The inert handle: what a builder returns after an error. */
 NIZ_API niz_t niz_inert(niz *z);
+
+/** t's type for messages, "f32[64,784]"; of an inert handle "no tensor". */
+typedef struct niz_text {
+    char text[192];
+} niz_text;
+NIZ_API niz_text niz_describe(niz_t t);
+
+static inline bool niz_dtype_is_float(niz_dtype d)
+{
+    return d == NIZ_F32 || d == NIZ_F64;
+}
 
 /** The context of the first operand that has one. */
 static inline niz *niz_context_of(int n, const niz_t *x)

@@ -49,9 +49,22 @@ static void niz_rewind(niz_recording *r, const niz_kept *k)
     r->z->message[0] = 0;
 }
 
+/* A value that was computed of a pending assignment: it is still to be run and committed. */
+static void niz_forget_pending(niz_recording *r)
+{
+    for (size_t i = 0; i < r->n_params; i++) {
+        niz_node *n = r->param[i].pending < r->g.n ? &r->g.node[r->param[i].pending] : NULL;
+        if (!n || !(n->flags & NIZ_NODE_OWNED)) continue;
+        niz_free(r->z, n->data);
+        n->data = NULL;
+        n->flags &= (uint8_t)~NIZ_NODE_OWNED;
+    }
+}
+
 static void niz_put_back(niz_recording *r, niz_kept *k)
 {
     niz_rewind(r, k);
+    niz_forget_pending(r);
     niz_free(r->z, k->param);
     niz_place_end(r, k->place);
     r->hold_assignments--;

@@ -24,12 +24,36 @@ niz *niz_open(const niz_options *options)
     return z;
 }
 
-void niz_close(niz *z)
+static void niz_context_free(niz *z)
 {
-    if (!z) return;
     for (int i = 0; i < NIZ_N_SLOTS; i++)
         if (z->slot[i].state) z->slot[i].free(z, z->slot[i].state);
     niz_context_realloc(&z->options, z, 0);
+}
+
+/* The ends of guards that still run touch the context: it stays until the last, and does nothing. */
+void niz_close(niz *z)
+{
+    if (!z || z->closing) return;
+    if (!z->guards) {
+        niz_context_free(z);
+        return;
+    }
+    z->closing = true;
+    z->status = NIZ_OK;
+    niz_fail(z, (niz_at){0}, NIZ_E_STALE, "the context is closed (niz_close within a step)");
+}
+
+void niz_guard_begin(niz *z)
+{
+    z->guards++;
+}
+
+bool niz_guard_end(niz *z)
+{
+    bool gone = --z->guards == 0 && z->closing;
+    if (gone) niz_context_free(z);
+    return gone;
 }
 
 /* A size is kept before each piece so that bytes_now is exact whatever the allocator. */
@@ -86,7 +110,7 @@ niz_status niz_error(const niz *z)
 
 const char *niz_message(const niz *z)
 {
-    return z ? z->message : "no context: niz_open found no memory";
+    return z ? z->message : "no context: niz_open found no memory, or a handle is empty";
 }
 
 niz_status niz_context_fail(niz *z, niz_status status, const char *prefix, const char *format,

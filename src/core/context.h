@@ -23,6 +23,8 @@ struct niz {
     niz_slot slot[NIZ_N_SLOTS];
     niz_stats stats;
     bool training;
+    int guards;   /* running steps, scopes and functions */
+    bool closing; /* niz_close came before their ends: the last of them frees */
     niz_status status;
     char message[1024];
 };
@@ -34,6 +36,10 @@ niz_status niz_context_fail(niz *z, niz_status status, const char *prefix, const
 /** Memory of n elements for an array that grows: doubles *capacity until it holds n.  False (and
  *  the error set) if there is none; the array is then as it was. */
 bool niz_grow(niz *z, void *array, size_t element, size_t *capacity, size_t n);
+
+/** A guard (step, scope, function) of the context begins or ends.  True: the context is gone. */
+void niz_guard_begin(niz *z);
+bool niz_guard_end(niz *z);
 
 /** Says a rare remark through the log callback. */
 void niz_remark(niz *z, const char *format, ...) NIZ_PRINTF(2, 3);

@@ -5,20 +5,12 @@
 #include <niz/core.h>
 #include <niz/op.h>
 
-static inline bool niz_dtype_is_float(niz_dtype d)
-{
-    return d == NIZ_F32 || d == NIZ_F64;
-}
-
 static inline bool niz_dtype_is_number(niz_dtype d)
 {
     return d <= NIZ_I64;
 }
 
 /** "f32[64,784]" */
-typedef struct niz_text {
-    char text[128];
-} niz_text;
 niz_text niz_type_text(niz_dtype dtype, const niz_shape *shape);
 
 /** The dtype of that name; false if there is none. */

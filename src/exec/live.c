@@ -14,10 +14,13 @@
 niz_leaf_kind niz_live_leaf(const niz_recording *r, uint32_t id)
 {
     const niz_node *n = &r->g.node[id];
+    bool is_assign = n->op == &niz_op_assign;
+    if (is_assign && r->param[n->attr[0]].pending == id && !r->hold_assignments)
+        return NIZ_NOT_A_LEAF; /* to be committed, even if its value is known */
     if (n->data) return NIZ_LEAF_DATA;
     if (n->op == &niz_op_literal) return NIZ_LEAF_LITERAL;
     if (n->op == &niz_op_param) return NIZ_LEAF_PARAM;
-    if (n->op == &niz_op_assign && r->param[n->attr[0]].version == n->version) return NIZ_LEAF_PARAM;
+    if (is_assign && r->param[n->attr[0]].version == n->version) return NIZ_LEAF_PARAM;
     return NIZ_NOT_A_LEAF;
 }
 

@@ -12,7 +12,7 @@
 #include "core/type.h"
 #include "exec/exec.h"
 
-#define NIZ_GRAIN 30000.0 /* elements' operations below which a thread does not pay: about 10 us */
+#define NIZ_GRAIN 200000.0 /* elements' operations below which a thread does not pay: about 30 us */
 
 typedef struct niz_run_state {
     niz_exec *e;

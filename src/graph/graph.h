@@ -18,6 +18,7 @@
 typedef struct niz_scope {
     const struct niz_scope *parent;
     const char *path, *prefix;
+    size_t length; /* of the path; the prefix, if there is one, has one more */
     uint64_t hash; /* of the path: part of a random draw's counter */
     niz_mark mark;  /* before it, and how many nodes there were: a scope that leaves no node */
     uint32_t nodes; /* behind leaves no memory either */

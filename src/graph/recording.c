@@ -11,8 +11,6 @@
 #include "core/hash.h"
 #include "core/type.h"
 
-#define NIZ_EVAL_STEP ((uint64_t)1 << 63)
-
 static void niz_recording_free(niz *z, void *state)
 {
     niz_recording *r = state;
@@ -20,7 +18,7 @@ static void niz_recording_free(niz *z, void *state)
     niz_params_free(r);
     niz_op_table_free(&r->ops);
     niz_free(z, r->frame);
-    niz_free(z, r->draws);
+    niz_draws_free(r);
     niz_free(z, r);
 }
 
@@ -30,6 +28,7 @@ static niz_recording *niz_recording_new(niz *z)
     if (!r) return NULL;
     *r = (niz_recording){.z = z, .root = {.path = "", .prefix = ""}};
     r->scope = &r->root;
+    r->step[0] = r->step[1] = NIZ_NO_STEP;
     r->counters.seed = z->options.seed;
     niz_op_table_init(&r->ops, z);
     niz_graph_init(&r->g, z, &r->ops);
@@ -96,6 +95,12 @@ niz_dtype niz_dtype_of(niz_t t)
     return n ? (niz_dtype)n->dtype : NIZ_F32;
 }
 
+niz_text niz_describe(niz_t t)
+{
+    const niz_node *n = niz_handle_peek(t);
+    return n ? niz_type_text((niz_dtype)n->dtype, n->shape) : (niz_text){"no tensor"};
+}
+
 /* ---- places --------------------------------------------------------------------------------- */
 
 static bool niz_place_equal(const niz_place *a, const niz_place *b)
@@ -145,12 +150,15 @@ niz_function_guard niz_function_begin(niz *z, niz_at at, const char *name)
         r->place = (niz_place){at, r->scope, NULL};
         r->function = name;
     }
+    niz_guard_begin(z);
     return (niz_function_guard){z};
 }
 
 void niz_function_end(niz_function_guard *guard)
 {
-    if (guard->z) niz_recording_of(guard->z)->function_depth--;
+    if (!guard->z) return;
+    niz_recording_of(guard->z)->function_depth--;
+    niz_guard_end(guard->z);
 }
 
 /* ---- errors --------------------------------------------------------------------------------- */
@@ -274,23 +282,19 @@ niz_t niz_literal(niz *z, niz_at at, niz_dtype dtype, double value)
 
 /* ---- steps ---------------------------------------------------------------------------------- */
 
-/* Evaluation counts its own steps, so that it never shifts the draws of training. */
-static uint64_t niz_step_count(niz_recording *r)
-{
-    return r->z->training ? ++r->counters.train_steps : ++r->counters.eval_steps | NIZ_EVAL_STEP;
-}
-
 niz_step_guard niz_step_begin(niz *z)
 {
     niz_recording *r = niz_recording_of(z);
     if (!r) return (niz_step_guard){NULL};
+    niz_guard_begin(z);
     if (!niz_grow(z, &r->frame, sizeof *r->frame, &r->frame_capacity, r->n_frames + 1)) {
         r->frames_lost++;
         return (niz_step_guard){z};
     }
-    r->frame[r->n_frames++] =
-        (niz_frame){r->g.n, niz_arena_mark(&r->g.arena), r->scope, r->step};
-    r->step = niz_step_count(r);
+    r->frame[r->n_frames++] = (niz_frame){r->g.n, niz_arena_mark(&r->g.arena), r->scope,
+                                          r->running, {r->step[0], r->step[1]}, r->n_draws};
+    r->running = ++r->steps_begun;
+    r->step[0] = r->step[1] = NIZ_NO_STEP;
     z->stats.steps++;
     return (niz_step_guard){z};
 }
@@ -302,11 +306,9 @@ static bool niz_step_has_pending(const niz_recording *r)
     return false;
 }
 
-void niz_step_end(niz_step_guard *guard)
+static void niz_step_leave(niz_recording *r)
 {
-    niz *z = guard->z;
-    niz_recording *r = niz_recording_of(z);
-    if (!r) return;
+    niz *z = r->z;
     if (r->frames_lost) {
         r->frames_lost--;
         return;
@@ -319,93 +321,204 @@ void niz_step_end(niz_step_guard *guard)
     niz_arena_rewind(&r->g.arena, f->mark);
     r->g.generation++;
     r->scope = f->scope;
-    while (r->n_draws && r->draws[r->n_draws - 1].step == r->step) r->n_draws--;
-    r->step = f->step;
+    niz_draws_rewind(r, f->n_draws);
+    r->running = f->running;
+    memcpy(r->step, f->step, sizeof r->step);
     r->kept = NULL;
+}
+
+void niz_step_end(niz_step_guard *guard)
+{
+    if (!guard->z) return;
+    niz_step_leave(niz_recording_of(guard->z));
+    niz_guard_end(guard->z);
 }
 
 void niz_clear_error(niz *z)
 {
-    if (!z) return;
+    if (!z || z->closing) return;
     z->status = NIZ_OK;
     z->message[0] = 0;
     niz_recording *r = z->slot[NIZ_SLOT_RECORDING].state;
     if (r) niz_params_forget(r, 0);
 }
 
-/* ---- scopes and draws ----------------------------------------------------------------------- */
+/* ---- scopes --------------------------------------------------------------------------------- */
 
-static const niz_scope *niz_scope_new(niz_recording *r, const char *name)
+#define NIZ_SCOPE_TEXT 1024 /* of one scope with its NUL */
+#define NIZ_SCOPE_PATH 4096 /* of all of them */
+
+/* head, text (n bytes), behind it a character */
+static char *niz_scope_join(char *out, const char *head, size_t length, char between,
+                            const char *text, size_t n, char after)
+{
+    memcpy(out, head, length);
+    if (between) out[length++] = between;
+    memcpy(out + length, text, n);
+    out[length + n] = after;
+    if (after) out[length + n + 1] = 0;
+    return out;
+}
+
+static const niz_scope *niz_scope_new(niz_recording *r, const char *name, size_t n)
 {
     const niz_scope *up = r->scope;
-    size_t n = strlen(name), path = strlen(up->path), prefix = strlen(up->prefix);
+    size_t path = up->length, bytes = path + n + 2; /* the prefix has as many, "." for "/" */
     niz_mark mark = niz_arena_mark(&r->g.arena);
-    niz_scope *s = niz_arena_alloc(&r->g.arena, sizeof *s);
-    char *p = niz_arena_alloc(&r->g.arena, path + n + 2);
-    char *q = niz_arena_alloc(&r->g.arena, prefix + n + 2);
-    if (!s || !p || !q) return NULL;
-    snprintf(p, path + n + 2, "%s%s%s", up->path, path ? "/" : "", name);
-    snprintf(q, prefix + n + 2, "%s%s.", up->prefix, name);
-    *s = (niz_scope){up, p, q, XXH3_64bits(p, strlen(p)), mark, r->g.n};
+    niz_scope *s = niz_arena_alloc(&r->g.arena, sizeof *s + 2 * bytes);
+    if (!s) return NULL;
+    char *p = (char *)(s + 1), *q = p + bytes;
+    niz_scope_join(p, up->path, path, path ? '/' : 0, name, n, 0);
+    niz_scope_join(q, up->prefix, path ? path + 1 : 0, 0, name, n, '.');
+    size_t length = path + (path != 0) + n;
+    *s = (niz_scope){up, p, q, length, XXH3_64bits(p, length), mark, r->g.n};
     return s;
 }
 
-/* A scope without memory is its parent over again, so that begin and end still match. */
+/* A scope that cannot be is its parent over again, so that begin and end still match. */
+static const niz_scope *niz_scope_again(niz_recording *r)
+{
+    niz_scope *s = niz_arena_alloc(&r->g.arena, sizeof *s);
+    if (!s) return NULL;
+    *s = *r->scope;
+    s->parent = r->scope;
+    s->nodes = NIZ_NONE; /* it keeps its memory */
+    return s;
+}
+
+static bool niz_scope_fits(niz_recording *r, int n)
+{
+    if (n < 0)
+        niz_fail(r->z, (niz_at){0}, NIZ_E_ARGUMENT, "a scope's format cannot be printed");
+    else if (n >= NIZ_SCOPE_TEXT || r->scope->length + (size_t)n >= NIZ_SCOPE_PATH)
+        niz_fail(r->z, (niz_at){0}, NIZ_E_ARGUMENT,
+                 "a scope's name has at most %d characters, with those around it %d",
+                 NIZ_SCOPE_TEXT - 1, NIZ_SCOPE_PATH - 1);
+    else
+        return true;
+    return false;
+}
+
 niz_scope_guard niz_scope_begin(niz *z, const char *format, ...)
 {
     niz_recording *r = niz_recording_of(z);
     if (!r) return (niz_scope_guard){NULL};
-    char name[256];
+    char printed[NIZ_SCOPE_TEXT];
+    const char *name = printed;
+    int n;
     va_list args;
     va_start(args, format);
-    vsnprintf(name, sizeof name, format, args);
-    va_end(args);
-    const niz_scope *s = niz_scope_new(r, name);
-    niz_scope *same = s ? NULL : niz_arena_alloc(&r->g.arena, sizeof *same);
-    if (same) {
-        *same = *r->scope;
-        same->parent = r->scope;
-        same->nodes = NIZ_NONE; /* it keeps its memory */
-        s = same;
+    if (!strcmp(format, "%s")) { /* as all layers do: printing takes longer than all the rest */
+        name = va_arg(args, const char *);
+        n = (int)strnlen(name, NIZ_SCOPE_TEXT);
+    } else {
+        n = vsnprintf(printed, sizeof printed, format, args);
     }
-    if (!s) return (niz_scope_guard){NULL};
+    va_end(args);
+    const niz_scope *s = niz_scope_fits(r, n) ? niz_scope_new(r, name, (size_t)n) : NULL;
+    if (!s && !(s = niz_scope_again(r))) return (niz_scope_guard){NULL};
     r->scope = s;
+    niz_guard_begin(z);
     return (niz_scope_guard){z};
 }
 
-void niz_scope_end(niz_scope_guard *guard)
+static void niz_scope_leave(niz_recording *r)
 {
-    niz_recording *r = guard->z ? niz_recording_of(guard->z) : NULL;
-    const niz_scope *s = r ? r->scope : NULL;
-    if (!s || !s->parent) return;
+    const niz_scope *s = r->scope;
+    if (!s->parent) return;
     r->scope = s->parent;
     if (r->g.n != s->nodes || r->function_depth) return;
     niz_arena_rewind(&r->g.arena, s->mark);
     r->kept = NULL;
 }
 
-/* How many draws this scope has made before in this step.  Counts of inner steps lie behind those of
- * outer ones and go with their step. */
-static bool niz_draw_ordinal(niz_recording *r, uint64_t *ordinal)
+void niz_scope_end(niz_scope_guard *guard)
 {
-    for (size_t i = r->n_draws; i-- > 0;)
-        if (r->draws[i].scope == r->scope->hash && r->draws[i].step == r->step) {
-            *ordinal = r->draws[i].n++;
-            return true;
-        }
+    if (!guard->z) return;
+    niz_scope_leave(niz_recording_of(guard->z));
+    niz_guard_end(guard->z);
+}
+
+/* ---- draws ---------------------------------------------------------------------------------- */
+
+/* A step is numbered by its first draw, evaluation's apart from training's, so that neither steps
+ * that draw nothing nor steps of evaluation shift the draws of training.  Outside of steps the
+ * number is 0.  Bit 63 tells evaluation. */
+static uint64_t niz_step_number(niz_recording *r)
+{
+    bool training = r->z->training;
+    uint64_t *step = &r->step[training];
+    if (*step != NIZ_NO_STEP) return *step;
+    uint64_t *count = training ? &r->counters.train_steps : &r->counters.eval_steps;
+    *step = (r->n_frames ? ++*count : 0) | (training ? 0 : (uint64_t)1 << 63);
+    return *step;
+}
+
+/* Open addressing.  Entries leave in the reverse order of their coming, so that a slot emptied
+ * breaks no chain. */
+static uint32_t niz_draws_slot(const niz_recording *r, uint64_t scope, uint64_t step)
+{
+    uint32_t mask = r->draw_table_size - 1;
+    uint32_t i = (uint32_t)((scope ^ step * 0x9E3779B97F4A7C15u) >> 20) & mask;
+    for (; r->draw_table[i]; i = (i + 1) & mask) {
+        const struct niz_draws *d = &r->draws[r->draw_table[i] - 1];
+        if (d->scope == scope && d->step == step) break;
+    }
+    return i;
+}
+
+void niz_draws_rewind(niz_recording *r, size_t n)
+{
+    while (r->n_draws > n) {
+        const struct niz_draws *d = &r->draws[r->n_draws - 1];
+        r->draw_table[niz_draws_slot(r, d->scope, d->step)] = 0;
+        r->n_draws--;
+    }
+}
+
+static bool niz_draws_grow(niz_recording *r)
+{
     if (!niz_grow(r->z, &r->draws, sizeof *r->draws, &r->draws_capacity, r->n_draws + 1))
         return false;
-    r->draws[r->n_draws++] = (struct niz_draws){r->scope->hash, r->step, 1};
-    *ordinal = 0;
+    if (r->n_draws < r->draw_table_size / 2) return true;
+    uint32_t size = r->draw_table_size ? r->draw_table_size * 2 : 64;
+    uint32_t *fresh = niz_realloc(r->z, NULL, size * sizeof *fresh);
+    if (!fresh) return false;
+    memset(fresh, 0, size * sizeof *fresh);
+    niz_free(r->z, r->draw_table);
+    r->draw_table = fresh;
+    r->draw_table_size = size;
+    for (size_t i = 0; i < r->n_draws; i++)
+        fresh[niz_draws_slot(r, r->draws[i].scope, r->draws[i].step)] = (uint32_t)i + 1;
+    return true;
+}
+
+void niz_draws_free(niz_recording *r)
+{
+    niz_free(r->z, r->draws);
+    niz_free(r->z, r->draw_table);
+}
+
+/* How many draws this scope has made before in this step. */
+static bool niz_draw_ordinal(niz_recording *r, uint64_t step, uint64_t *ordinal)
+{
+    if (!niz_draws_grow(r)) return false;
+    uint32_t *slot = &r->draw_table[niz_draws_slot(r, r->scope->hash, step)];
+    if (!*slot) {
+        r->draws[r->n_draws++] = (struct niz_draws){r->scope->hash, step, 0};
+        *slot = (uint32_t)r->n_draws;
+    }
+    *ordinal = r->draws[*slot - 1].n++;
     return true;
 }
 
 niz_t niz_draw_key(niz *z, niz_at at)
 {
     niz_recording *r = niz_recording_of(z);
-    uint64_t ordinal;
-    if (!r || z->status || !niz_draw_ordinal(r, &ordinal)) return niz_inert(z);
-    int64_t key[4] = {(int64_t)r->counters.seed, (int64_t)r->scope->hash, (int64_t)r->step,
+    if (!r || z->status) return niz_inert(z);
+    uint64_t step = niz_step_number(r), ordinal;
+    if (!niz_draw_ordinal(r, step, &ordinal)) return niz_inert(z);
+    int64_t key[4] = {(int64_t)r->counters.seed, (int64_t)r->scope->hash, (int64_t)step,
                       (int64_t)ordinal};
     return niz_copy_from_at(at, z, NIZ_I64, (niz_shape){1, {4}}, key);
 }
@@ -421,10 +534,16 @@ niz_counters niz_counters_get(const niz *z)
     return r ? r->counters : (niz_counters){.seed = z ? z->options.seed : 0};
 }
 
+/* Running steps take new numbers at their next draws: none is used twice. */
 void niz_counters_set(niz *z, niz_counters c)
 {
     niz_recording *r = niz_recording_of(z);
     if (!r) return;
     r->counters = c;
-    r->n_draws = 0;
+    niz_draws_rewind(r, 0);
+    r->step[0] = r->step[1] = NIZ_NO_STEP;
+    for (size_t i = 0; i < r->n_frames; i++) {
+        r->frame[i].step[0] = r->frame[i].step[1] = NIZ_NO_STEP;
+        r->frame[i].n_draws = 0;
+    }
 }

@@ -25,15 +25,22 @@ typedef struct niz_param {
     niz_at updated_at;         /* where the committed version was assigned */
     niz_at made_at;            /* the last place that asked for it by name ... */
     int64_t asked_in_step;     /* ... and in which step */
-    bool clash_reported;
+    int64_t assigned_in_step;
+    bool clash_reported, newer_reported;
 } niz_param;
 
 typedef struct niz_frame {
     uint32_t nodes;
     niz_mark mark;
     const niz_scope *scope;
-    uint64_t step; /* of the random draws of the enclosing step */
+    /* of the enclosing step: */
+    int64_t running;
+    uint64_t step[2];
+    size_t n_draws;
 } niz_frame;
+
+/** A step that has drawn nothing yet has no number. */
+#define NIZ_NO_STEP UINT64_MAX
 
 typedef struct niz_recording {
     niz *z;
@@ -60,11 +67,14 @@ typedef struct niz_recording {
     int hold_assignments; /* runs of the library's own commit nothing */
 
     niz_counters counters;
-    uint64_t step;         /* of the running step: bit 63 tells evaluation */
+    int64_t steps_begun, running; /* the running step is the running-th; 0 outside of steps */
+    uint64_t step[2]; /* its number for the draws of [0] evaluation, [1] training */
     struct niz_draws {
         uint64_t scope, step, n;
     } *draws; /* how many draws each scope has made in each running step */
     size_t n_draws, draws_capacity;
+    uint32_t *draw_table; /* open addressing on scope and step: index + 1 */
+    uint32_t draw_table_size;
 } niz_recording;
 
 /** The context's recording, made at its first use; NULL without memory (error set). */
@@ -99,6 +109,10 @@ niz_t niz_leaf(niz_recording *r, niz_at at, const niz_op *op, niz_attrs attr, ni
 
 /** The key of a new random draw: i64[4] of data (seed, scope, step, ordinal). */
 niz_t niz_draw_key(niz *z, niz_at at);
+
+/** Forgets the draws counted since there were n entries in r->draws. */
+void niz_draws_rewind(niz_recording *r, size_t n);
+void niz_draws_free(niz_recording *r);
 
 /** A literal of rank 0. */
 niz_t niz_literal(niz *z, niz_at at, niz_dtype dtype, double value);
