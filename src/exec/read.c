@@ -74,11 +74,10 @@ bool niz_run_collect(niz_exec *e, niz_recording *r, niz_at at, int n, const niz_
     live->n_out = 0;
     if (!niz_live_begin(e->z, live, r->g.n)) return false;
     for (int i = 0; i < n; i++) {
-        if (!niz_handle_node(r, at, want[i], "a wanted value")) return false;
-        bool value = r->g.node[want[i].id].data != NULL || niz_run_is_pending(r, want[i].id) ||
-                     niz_run_is_current(r, want[i].id);
-        if (r->hold_assignments && niz_run_is_pending(r, want[i].id)) value = false;
-        if (!value && !niz_run_wants(e, want[i].id)) return false;
+        if (!niz_handle_node_of(r, at, "run", want[i], "a wanted value")) return false;
+        bool known = r->g.node[want[i].id].data != NULL || niz_run_is_current(r, want[i].id);
+        bool committed = !r->hold_assignments && niz_run_is_pending(r, want[i].id);
+        if (!known && !committed && !niz_run_wants(e, want[i].id)) return false;
     }
     live->n_want = live->n_out;
     for (size_t i = 0; i < r->n_params && !r->hold_assignments; i++)
@@ -149,10 +148,11 @@ static const void *niz_read_value(niz_recording *r, const niz_node *n, int64_t *
 }
 
 /* Runs what t needs and gives its value, or NULL (error set). */
-static const void *niz_read_run(niz_at at, niz_t t, const niz_node **node, int64_t *constant)
+static const void *niz_read_run(niz_at at, const char *name, niz_t t, const niz_node **node,
+                                int64_t *constant)
 {
     niz_recording *r = niz_recording_of(t.z);
-    if (!r || t.z->status || !niz_handle_node(r, at, t, "the value to read")) return NULL;
+    if (!r || t.z->status || !niz_handle_node_of(r, at, name, t, "the value to read")) return NULL;
     if (niz_live_leaf(r, t.id) != NIZ_LEAF_LITERAL && niz_run_at(at, t.z, 1, &t)) return NULL;
     *node = &r->g.node[t.id];
     return niz_read_value(r, *node, constant);
@@ -163,11 +163,12 @@ niz_status niz_read_at(niz_at at, niz_t t, void *out, size_t bytes)
     NIZ_CONTROL;
     const niz_node *n;
     int64_t constant;
-    const void *value = niz_read_run(at, t, &n, &constant);
+    const void *value = niz_read_run(at, "read", t, &n, &constant);
     if (!value) return niz_error(t.z);
     if (bytes != niz_node_bytes(n))
-        return niz_fail(t.z, at, NIZ_E_ARGUMENT, "read: %s has %zu bytes, not %zu",
-                        niz_type_text((niz_dtype)n->dtype, n->shape).text, niz_node_bytes(n), bytes);
+        return niz_fail_of(t.z, at, "read", NIZ_E_ARGUMENT, "%s has %zu bytes, not %zu",
+                           niz_type_text((niz_dtype)n->dtype, n->shape).text, niz_node_bytes(n),
+                           bytes);
     if (bytes) memcpy(out, value, bytes);
     return NIZ_OK;
 }
@@ -181,14 +182,14 @@ double niz_item_at(niz_at at, niz_t t)
     if (niz_is_valid(t)) {
         niz_shape s = niz_shape_of(t);
         if (niz_shape_count(&s) != 1) {
-            niz_fail(t.z, at, NIZ_E_SHAPE, "item: needs one element, not %s",
-                     niz_type_text(niz_dtype_of(t), &s).text);
+            niz_fail_of(t.z, at, "item", NIZ_E_SHAPE, "needs one element, not %s",
+                        niz_type_text(niz_dtype_of(t), &s).text);
             return NAN;
         }
     }
-    const void *value = niz_read_run(at, t, &n, &constant);
+    const void *value = niz_read_run(at, "item", t, &n, &constant);
     if (!value) return NAN;
     if (niz_constant_value((niz_dtype)n->dtype, value, &v)) return v;
-    niz_fail(t.z, at, NIZ_E_ARGUMENT, "item: an i64 beyond 2^53 is no double; use niz_read");
+    niz_fail_of(t.z, at, "item", NIZ_E_ARGUMENT, "an i64 beyond 2^53 is no double; use niz_read");
     return NAN;
 }
