@@ -5,6 +5,9 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <new>
+#include <string>
+#include <vector>
 
 static int failures;
 
@@ -79,8 +82,107 @@ static void places_are_the_callers()
     niz_close(z);
 }
 
+// What the library defines for an option struct it defines for every member of it.
+template <class T> static bool defaults_are_whole(bool (*same)(const T &, const T &))
+{
+    alignas(T) unsigned char dirty[sizeof(T)];
+    std::memset(dirty, 0x55, sizeof dirty);
+    T *o = new (dirty) T;
+    T clean = T();
+    return same(*o, clean);
+}
+static bool same_axes(const niz_axes &a, const niz_axes &b)
+{
+    return a.n == b.n && !std::memcmp(a.axis, b.axis, sizeof a.axis);
+}
+static bool same_part(const niz_part &a, const niz_part &b)
+{
+    return a.of == b.of && a.count == b.count && a.index == b.index;
+}
+
+static void option_structs_are_whole()
+{
+    EXPECT(defaults_are_whole<niz_reduce_options>([](const niz_reduce_options &a,
+                                                     const niz_reduce_options &b) {
+        return a.axis == b.axis && same_axes(a.axes, b.axes) && a.keepdims == b.keepdims;
+    }));
+    EXPECT(defaults_are_whole<niz_var_options>([](const niz_var_options &a,
+                                                  const niz_var_options &b) {
+        return same_axes(a.axes, b.axes) && a.correction == b.correction;
+    }));
+    EXPECT(defaults_are_whole<niz_conv_options>([](const niz_conv_options &a,
+                                                   const niz_conv_options &b) {
+        return a.stride == b.stride && !std::memcmp(a.strides, b.strides, sizeof a.strides) &&
+               !std::memcmp(a.pads, b.pads, sizeof a.pads) &&
+               !std::memcmp(a.dilations, b.dilations, sizeof a.dilations);
+    }));
+    EXPECT(defaults_are_whole<niz_csv_options>([](const niz_csv_options &a,
+                                                  const niz_csv_options &b) {
+        return a.path == b.path && a.target == b.target;
+    }));
+    EXPECT(defaults_are_whole<niz_split_options>([](const niz_split_options &a,
+                                                    const niz_split_options &b) {
+        return same_part(a.part, b.part) && a.test == b.test;
+    }));
+    EXPECT(defaults_are_whole<niz_normalizer_options>([](const niz_normalizer_options &a,
+                                                         const niz_normalizer_options &b) {
+        return same_part(a.part, b.part);
+    }));
+    EXPECT(defaults_are_whole<niz_batches_options>([](const niz_batches_options &a,
+                                                      const niz_batches_options &b) {
+        return same_part(a.part, b.part) && a.size == b.size;
+    }));
+}
+
+static void sizes_and_numbers_of_any_type()
+{
+    niz *z = niz_open(nullptr);
+    {
+        NIZ_STEP(z);
+        std::vector<float> v(12, 1.f);
+        niz_t x = niz_from(z, NIZ_F64, NIZ_SCALAR, nullptr);
+        EXPECT(niz_error(z) != NIZ_OK);
+        niz_clear_error(z);
+        x = niz_from(z, NIZ_F32, NIZ_SHAPE(v.size() / 4, 4), v.data());
+        EXPECT(niz_shape_of(x).dim[0] == 3);
+        EXPECT(NIZ_SHAPE().rank == 0);
+        x = niz_cast(x, NIZ_F64);
+        EXPECT(niz_item(niz_sum(niz_mul(x, v.size()))) == 144);
+        EXPECT(niz_item(niz_sum(niz_mul(-2LL, x))) == -24);
+        EXPECT(niz_item(niz_sum(niz_mul(x, true))) == 12);
+        EXPECT(niz_item(niz_sum(niz_mul(x, 0.5f))) == 6);
+        EXPECT(!niz_is_valid(niz_add(x, (1LL << 53) + 1)));
+        EXPECT(std::strstr(niz_message(z), "no double holds"));
+    }
+    niz_close(z);
+}
+
+static niz_t halved(niz_t x, NIZ_CPP_AT)
+{
+    niz_at at = {file, line};
+    NIZ_FUNCTION(x.z, at, "halved");
+    return niz_matmul(x, niz_mul(x, 0.5));
+}
+
+static void functions_carry_their_callers_place()
+{
+    niz *z = niz_open(nullptr);
+    {
+        NIZ_STEP(z);
+        niz_t x = niz_ones(z, NIZ_F32, NIZ_SHAPE(3, 4));
+        int line = __LINE__ + 1;
+        halved(x);
+        std::string want = "halved at " __FILE__ ":" + std::to_string(line);
+        EXPECT(!std::strncmp(niz_message(z), want.c_str(), want.size()));
+    }
+    niz_close(z);
+}
+
 int main()
 {
+    option_structs_are_whole();
+    sizes_and_numbers_of_any_type();
+    functions_carry_their_callers_place();
     learns_xor();
     numbers_on_either_side();
     places_are_the_callers();

@@ -1,9 +1,9 @@
 /* test_kernel_cache.c - the C compiler as a background service, and the kernel cache.
  *
- * Most tests use a compiler of their own, a shell script that notes each of its runs and then copies
- * an object made before, fails, hangs, talks or makes nonsense: quick, and what ran is counted.  New
- * processes are this program again with an argument.  What a machine does not allow (mounts, other
- * users' files, set-user-ID programs) is counted in the last line.
+ * Most tests use a compiler of their own, a shell script that notes each of its runs and then
+ * copies an object made before, fails, hangs, talks or makes nonsense: quick, and what ran is
+ * counted.  New processes are this program again with an argument.  What a machine does not allow
+ * (mounts, other users' files, set-user-ID programs) is counted in the last line.
  *
  * SPDX-License-Identifier: MIT */
 #include "core/context.h"
@@ -17,6 +17,8 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <pthread.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -24,17 +26,27 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+/* Sanitizers: their allocators do not bear a fork of several threads, nor replacing. */
 #if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
 #define SANITIZED 1
-#elif defined __has_feature
+#endif
+#ifdef __SANITIZE_THREAD__
+#define THREAD_SANITIZED 1
+#endif
+#ifdef __has_feature
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 #define SANITIZED 1
+#endif
+#if __has_feature(thread_sanitizer)
+#define THREAD_SANITIZED 1
 #endif
 #endif
 
@@ -58,7 +70,7 @@ static void not_run(const char *what)
     if (i < 16) snprintf(shared->what[i], sizeof shared->what[i], "%s", what);
 }
 
-/* ---- files ------------------------------------------------------------------------------------ */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 static const char *in(const char *base, const char *name)
 {
@@ -111,7 +123,7 @@ static void remove_all(const char *path)
     nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-/* ---- compilers -------------------------------------------------------------------------------- */
+/* ---- compilers ------------------------------------------------------------------------------- */
 
 /* A compiler that notes its run and does this. */
 static void compiler(const char *does)
@@ -221,7 +233,7 @@ static void expect_why(const char *why)
 
 #define EXPECT_COUNT(name, n) ck_assert_int_eq(niz_kernels_counts(k).name, n)
 
-/* ---- processes -------------------------------------------------------------------------------- */
+/* ---- processes ------------------------------------------------------------------------------- */
 
 static double now(void)
 {
@@ -279,7 +291,7 @@ static int run_self(const char *mode, const char *arg)
     return end_of(start_self("/proc/self/exe", mode, arg));
 }
 
-/* ---- before and after ------------------------------------------------------------------------- */
+/* ---- before and after ------------------------------------------------------------------------ */
 
 static int open_descriptors(void)
 {
@@ -316,7 +328,7 @@ static void end(void)
     remove_all(dir);
 }
 
-/* ---- the real compilers ----------------------------------------------------------------------- */
+/* ---- the real compilers ---------------------------------------------------------------------- */
 
 START_TEST(test_real)
 {
@@ -343,7 +355,8 @@ START_TEST(test_real)
     reopen();
     t = now();
     for (int isa = NIZ_ISA_SSE2; isa <= NIZ_ISA_AVX512; isa++)
-        niz_kernel_request(k, text, (niz_target){(niz_isa)isa, isa == NIZ_ISA_AVX2}, NIZ_KERNEL_ASYNC);
+        niz_kernel_request(k, text, (niz_target){(niz_isa)isa, isa == NIZ_ISA_AVX2},
+                           NIZ_KERNEL_ASYNC);
     EXPECT_COUNT(on_disk, 3);
     printf("%s: a small kernel in %.1f ms, from disk in %.2f ms\n", name[_i], compiled / 3 * 1e3,
            (now() - t) / 3 * 1e3);
@@ -412,7 +425,8 @@ START_TEST(test_arguments)
                        "-fno-strict-aliasing\n";
     const char *isa[] = {"-march=x86-64\n", "-march=x86-64-v3\n",
                          "-march=x86-64-v4\n-mprefer-vector-width=512\n"};
-    const char *rest = "-shared\n-fPIC\n-nostdlib\n-Wl,-Bsymbolic\n-o\nkernel.so\n-x\nc\nkernel.c\n";
+    const char *rest = "-shared\n-fPIC\n-nostdlib\n-Wl,-Bsymbolic\n-o\nkernel.so\n-x\nc\n"
+                       "kernel.c\n";
     char text[2048], all[2048];
     compiler("printf '%s\\n' \"$@\" >\"$dir/args\"\ncat kernel.c >\"$dir/text\"\n" COPIES);
     setenv("CFLAGS", "-Ofast", 1);
@@ -465,7 +479,7 @@ START_TEST(test_hostile_names)
 }
 END_TEST
 
-/* ---- hits and misses -------------------------------------------------------------------------- */
+/* ---- hits and misses ------------------------------------------------------------------------- */
 
 START_TEST(test_memory_hit)
 {
@@ -640,7 +654,7 @@ START_TEST(test_comment_edit_compiles_nothing)
 }
 END_TEST
 
-/* ---- compilers that misbehave ----------------------------------------------------------------- */
+/* ---- compilers that misbehave ---------------------------------------------------------------- */
 
 typedef struct fault {
     const char *does, *why;
@@ -792,7 +806,7 @@ START_TEST(test_release_while_compiling)
 }
 END_TEST
 
-/* ---- the host program's signals and descriptors ----------------------------------------------- */
+/* ---- the host program's signals and descriptors ---------------------------------------------- */
 
 static void wait_for_everybody(int s)
 {
@@ -876,10 +890,14 @@ START_TEST(test_closed_standard_descriptors)
 }
 END_TEST
 
-/* ---- fork ------------------------------------------------------------------------------------- */
+/* ---- fork ------------------------------------------------------------------------------------ */
 
 START_TEST(test_fork_while_compiling)
 {
+#ifdef THREAD_SANITIZED
+    not_run("a fork while compiling, under the thread sanitizer");
+    return;
+#endif
     compiler("if [ -e \"$dir/leader\" ]; then " COPIES "; exit; fi\n"
              "echo $$ >\"$dir/leader\"; sleep 1000");
     open_with(NULL);
@@ -924,11 +942,16 @@ START_TEST(test_fork_at_any_time)
 {
     pthread_t thread[2];
     int wrong = 0;
+#ifdef SANITIZED
+    not_run("forks at any time, under a sanitizer");
+    return;
+#endif
     compiler(COPIES);
     for (int i = 0; i < 2; i++) pthread_create(&thread[i], NULL, keep_requesting, &wrong);
     for (int i = 0; i < 60; i++) {
         pid_t pid = fork();
         if (!pid) {
+            signal(SIGALRM, SIG_DFL);
             alarm(60);
             open_with(NULL);
             niz_kernel *e = get(text_of(i % 60)), *f = get(text_of(100 + i));
@@ -945,7 +968,7 @@ START_TEST(test_fork_at_any_time)
 }
 END_TEST
 
-/* ---- the directory ---------------------------------------------------------------------------- */
+/* ---- the directory --------------------------------------------------------------------------- */
 
 /* The cache is off: kernels are compiled and used all the same. */
 static void expect_no_cache(const char *why)
@@ -1113,6 +1136,66 @@ START_TEST(test_noexec)
 }
 END_TEST
 
+/* From now on this system call is refused to the process: an older kernel, a container. */
+static bool refuse(unsigned call)
+{
+    struct sock_filter f[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof f / sizeof *f, f};
+    return !prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) &&
+           !prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+}
+
+START_TEST(test_no_anonymous_memory)
+{
+    if (!refuse(SYS_memfd_create)) {
+        not_run("a kernel without memfd_create");
+        return;
+    }
+    compiler(COPIES);
+    open_with(NULL);
+    expect(get(text_of(1)), 42); /* from a file without a name */
+    EXPECT_COUNT(compiled, 1);
+}
+END_TEST
+
+/* Nothing may be loaded from anywhere: the interpreter's work, with the reason. */
+START_TEST(test_no_place_to_load_from)
+{
+    setenv("TMPDIR", cache, 1);
+    if (!mounted(MS_NOEXEC, "mode=700") || !refuse(SYS_memfd_create)) {
+        not_run("a machine that forbids loading");
+        return;
+    }
+    compiler(COPIES);
+    open_with(NULL);
+    expect_failed(get(text_of(1)), "cannot load: ");
+    EXPECT_COUNT(kept, 0);
+    close_all();
+    umount(cache);
+}
+END_TEST
+
+START_TEST(test_no_pidfd)
+{
+    if (!refuse(SYS_pidfd_open)) {
+        not_run("a kernel without pidfd_open");
+        return;
+    }
+    compiler(COPIES);
+    open_with(NULL);
+    expect(get(text_of(1)), 42);
+    close_all();
+    compiler("exec sleep 1000");
+    open_with(&(niz_kernel_options){.limit_ms = 100});
+    expect_failed(get(text_of(2)), "killed after");
+}
+END_TEST
+
 START_TEST(test_file_size_limit)
 {
     struct stat st;
@@ -1167,7 +1250,7 @@ START_TEST(test_stale_folders)
 }
 END_TEST
 
-/* ---- files in the directory ------------------------------------------------------------------- */
+/* ---- files in the directory ------------------------------------------------------------------ */
 
 static unsigned char whole[1 << 17];
 static size_t whole_n;
@@ -1333,7 +1416,7 @@ START_TEST(test_damage)
 }
 END_TEST
 
-/* ---- many at once ----------------------------------------------------------------------------- */
+/* ---- many at once ---------------------------------------------------------------------------- */
 
 #define TEXTS 20
 
@@ -1435,7 +1518,7 @@ START_TEST(test_killed)
 }
 END_TEST
 
-/* ---- the bound -------------------------------------------------------------------------------- */
+/* ---- the bound ------------------------------------------------------------------------------- */
 
 static uint64_t cache_bytes(void)
 {
@@ -1514,7 +1597,7 @@ START_TEST(test_bound_keeps_what_is_used)
 }
 END_TEST
 
-/* ---- raised rights, no memory ----------------------------------------------------------------- */
+/* ---- raised rights, no memory ---------------------------------------------------------------- */
 
 START_TEST(test_secure)
 {
@@ -1668,7 +1751,7 @@ START_TEST(test_no_descriptors)
 }
 END_TEST
 
-/* ---- this program again ----------------------------------------------------------------------- */
+/* ---- this program again ---------------------------------------------------------------------- */
 
 static int child_request(const char *number)
 {
@@ -1705,7 +1788,7 @@ static int child_secure(void)
     _exit(good_so_far ? 0 : 1);
 }
 
-/* ---- all of them ------------------------------------------------------------------------------ */
+/* ---- all of them ----------------------------------------------------------------------------- */
 
 /* The object that the scripts copy, made by a real compiler. */
 static bool make_good(void)
@@ -1752,6 +1835,7 @@ static Suite *suite(void)
         test_children_of_the_host, test_descriptors, test_fork_while_compiling,
         test_fork_at_any_time, test_directory_is_somebodys, test_directory_by_default,
         test_directory_vanishes, test_disk_full, test_read_only, test_noexec,
+        test_no_anonymous_memory, test_no_place_to_load_from, test_no_pidfd,
         test_file_size_limit, test_no_place_to_work, test_stale_folders, test_under_another_name,
         test_name_is_a_directory, test_damage, test_threads, test_processes, test_killed,
         test_bound, test_bound_keeps_what_is_used, test_secure, test_no_memory_in_the_context,

@@ -70,7 +70,7 @@ START_TEST(another_shape_or_dtype_is_an_error)
     niz_param(z, "w", NIZ_F32, NIZ_SHAPE(3, 2), niz_constant_init(0));
     expect_error(z, NIZ_E_SHAPE, "\"w\" is f32[2,3], asked for as f32[3,2]");
     niz_param(z, "w", NIZ_F64, NIZ_SHAPE(2, 3), niz_constant_init(0));
-    expect_error(z, NIZ_E_SHAPE, "f64[2,3]");
+    expect_error(z, NIZ_E_DTYPE, "f64[2,3]");
     niz_find(z, "v");
     expect_error(z, NIZ_E_ARGUMENT, "no parameter \"v\"");
     niz_find(z, NULL);
@@ -306,6 +306,53 @@ START_TEST(gradients_flow_through_an_assignment_in_both_modes)
     NIZ_RUN(z, y, g, t);
     ck_assert_double_eq(first(g), 2 * 2 * 9);
     ck_assert_double_eq(niz_item(t), 6 * 36 * 3);
+    expect_ok(z);
+}
+END_TEST
+
+/* The handle is of a version that the value knows nothing of: zeros, and said once. */
+START_TEST(a_gradient_for_a_newer_version_is_said)
+{
+    open_context();
+    NIZ_STEP(z);
+    niz_t w = param("w", 3), y = niz_sum(niz_square(w)), g[2], v = param("v", 1);
+    niz_grad(y, 1, &v, g);
+    ck_assert_int_eq(times_said, 0);
+    niz_assign(w, niz_add(w, 1));
+    niz_grad(y, 1, &w, g);
+    ck_assert_int_eq(times_said, 0);
+    niz_t now = niz_find(z, "w");
+    niz_grad(y, 1, &now, g);
+    ck_assert_int_eq(times_said, 1);
+    ck_assert_ptr_nonnull(strstr(said, util_place(__FILE__, __LINE__ - 2) + 3));
+    ck_assert_ptr_nonnull(strstr(said, "\"w\" has been assigned"));
+    niz_grad(y, 1, &now, g);
+    ck_assert_int_eq(times_said, 1);
+    ck_assert_double_eq(first(g[0]), 0);
+}
+END_TEST
+
+START_TEST(errors_of_derivatives_have_their_name_and_kind)
+{
+    open_context();
+    NIZ_STEP(z);
+    niz_t w = param("w", 3), y = niz_sum(w), none = {0}, g, d = niz_cast(y, NIZ_F64);
+    niz_t whole = niz_cast(w, NIZ_I32);
+    niz_grad(y, 1, &whole, &g);
+    expect_error(z, NIZ_E_DTYPE, "grad: a variable must be");
+    niz_grad(y, 1, &none, &g);
+    expect_error(z, NIZ_E_STALE, "grad: a variable is");
+    niz_vjp(1, &y, &d, 1, &w, &g);
+    expect_error(z, NIZ_E_DTYPE, "vjp: the cotangent f64[]");
+    niz_vjp(1, &y, &w, 1, &w, &g);
+    expect_error(z, NIZ_E_SHAPE, "vjp: the cotangent f32[2,3]");
+    niz_t dw = niz_cast(w, NIZ_F64);
+    niz_jvp(1, &w, &dw, 1, &y, &g);
+    expect_error(z, NIZ_E_DTYPE, "jvp: the tangent f64[2,3]");
+    niz_jvp(1, &w, &y, 1, &y, &g);
+    expect_error(z, NIZ_E_SHAPE, "jvp: the tangent f32[]");
+    float v;
+    ck_assert_int_eq(niz_read(none, &v, sizeof v), NIZ_E_STALE);
     expect_ok(z);
 }
 END_TEST
@@ -622,6 +669,178 @@ START_TEST(the_hash_sees_names_types_and_bits)
 }
 END_TEST
 
+START_TEST(a_snapshot_has_what_was_pending)
+{
+    open_context();
+    NIZ_STEP(z);
+    niz_t w = param("w", 1);
+    niz_assign(w, niz_add(w, 1));
+    niz_snapshot *s = niz_snapshot_take(z);
+    ck_assert_double_eq(committed("w"), 2);
+    niz_assign(niz_find(z, "w"), niz_mul(niz_find(z, "w"), 10));
+    niz_run(z, 0, NULL);
+    ck_assert_double_eq(committed("w"), 20);
+    ck_assert_int_eq(niz_snapshot_restore(z, s), NIZ_OK);
+    ck_assert_double_eq(committed("w"), 2);
+    niz_snapshot_free(z, s);
+}
+END_TEST
+
+START_TEST(an_assignment_of_this_step_is_known)
+{
+    open_context();
+    niz_t w;
+    {
+        NIZ_STEP(z);
+        ck_assert(!niz_param_of(w = param("w", 1)).assigned);
+        niz_assign(w, niz_add(w, 1));
+        ck_assert(niz_param_of(w).assigned);
+        {
+            NIZ_STEP(z);
+            ck_assert(!niz_param_of(param("w", 1)).assigned);
+        }
+        niz_run(z, 0, NULL);
+        ck_assert(niz_param_of(w).assigned);
+    }
+    NIZ_STEP(z);
+    ck_assert(!niz_param_of(w = param("w", 1)).assigned);
+    niz_assign(w, niz_add(w, 1));
+    niz_fail(z, (niz_at){0}, NIZ_E_ARGUMENT, "stop");
+    niz_clear_error(z);
+    ck_assert(!niz_param_of(param("w", 1)).assigned);
+}
+END_TEST
+
+START_TEST(what_was_set_from_outside_says_so)
+{
+    open_context();
+    NIZ_STEP(z);
+    niz_t y = niz_square(param("w", 1));
+    float v[6] = {0};
+    niz_param_set(z, "w", NIZ_F32, NIZ_SHAPE(2, 3), true, v);
+    first(y);
+    expect_error(z, NIZ_E_VERSION, "needs w as it was before it was set from outside");
+}
+END_TEST
+
+/* ---- scopes --------------------------------------------------------------------------------- */
+
+static const char *long_name(int n)
+{
+    static char name[8192];
+    memset(name, 'n', (size_t)n);
+    name[n] = 0;
+    return name;
+}
+
+START_TEST(long_scopes_are_not_cut)
+{
+    open_context();
+    for (int i = 0; i < 2; i++) {
+        NIZ_SCOPE(z, "%s%d", long_name(300), i);
+        ck_assert_str_eq(strrchr(niz_param_of(param("w", i)).name, 'n'), i ? "n1.w" : "n0.w");
+    }
+    ck_assert_int_eq(niz_param_count(z), 2);
+    expect_ok(z);
+    for (int i = 0; i < 2; i++) {
+        NIZ_SCOPE(z, i ? "%s" : "%s!", long_name(1024));
+        expect_error(z, NIZ_E_ARGUMENT, "a scope's name has at most 1023 characters");
+        param("v", 1);
+        ck_assert_str_eq(niz_param_of(niz_find(z, "v")).name, "v");
+    }
+    {
+        NIZ_SCOPE(z, "%s", long_name(1000));
+        NIZ_SCOPE(z, "%s", long_name(1000));
+        NIZ_SCOPE(z, "%s", long_name(1000));
+        NIZ_SCOPE(z, "%s", long_name(1000));
+        expect_ok(z);
+        param("w", 1);
+        expect_error(z, NIZ_E_ARGUMENT, "at most 511");
+        NIZ_SCOPE(z, "%s", long_name(1000));
+        expect_error(z, NIZ_E_ARGUMENT, "with those around it 4095");
+    }
+    ck_assert_str_eq(niz_param_of(param("last", 1)).name, "last");
+    expect_ok(z);
+    niz_close(z);
+}
+END_TEST
+
+START_TEST(an_empty_scope_is_none)
+{
+    open_context();
+    NIZ_SCOPE(z, "%s", "");
+    ck_assert_str_eq(niz_param_of(param("w", 1)).name, "w");
+    NIZ_SCOPE(z, "a");
+    NIZ_SCOPE(z, "%s", "");
+    NIZ_SCOPE(z, "b");
+    ck_assert_str_eq(niz_param_of(param("w", 1)).name, "a.b.w");
+    expect_ok(z);
+}
+END_TEST
+
+/* New names at every step: the memory of 10,000 steps is that of 100. */
+START_TEST(scopes_leave_no_memory)
+{
+    open_context();
+    int64_t bytes = 0;
+    for (int i = 0; i < 10000; i++) {
+        if (i == 100) bytes = niz_statistics(z).bytes_now;
+        NIZ_STEP(z);
+        for (int k = 0; k < 3; k++) {
+            NIZ_SCOPE(z, "step%05d", i);
+            NIZ_SCOPE(z, "part%d", k);
+            niz_uniform(z, NIZ_F32, NIZ_SHAPE(3), 0, 1);
+        }
+    }
+    expect_ok(z);
+    ck_assert_int_eq(niz_statistics(z).bytes_now, bytes);
+    niz_close(z);
+}
+END_TEST
+
+/* ---- closing -------------------------------------------------------------------------------- */
+
+/* The guards' ends come after niz_close; the address sanitiser sees to it that they find memory. */
+START_TEST(closing_within_a_step_waits_for_its_end)
+{
+    util_memory m = {0};
+    {
+        niz *c = util_open_counting(&m);
+        NIZ_STEP(c);
+        NIZ_SCOPE(c, "a");
+        NIZ_STEP(c);
+        niz_t w = niz_param(c, "w", NIZ_F32, NIZ_SHAPE(3), niz_constant_init(1));
+        niz_assign(w, niz_add(w, 1));
+        niz_close(c);
+        ck_assert_int_eq(niz_error(c), NIZ_E_STALE);
+        ck_assert_ptr_nonnull(strstr(niz_message(c), "closed"));
+        niz_clear_error(c);
+        ck_assert_int_eq(niz_error(c), NIZ_E_STALE);
+        ck_assert(!niz_is_valid(niz_add(w, 1)));
+        NIZ_SCOPE(c, "b");
+        NIZ_STEP(c);
+        niz_close(c);
+        ck_assert_int_gt(m.live, 0);
+    }
+    ck_assert_int_eq(m.live, 0);
+}
+END_TEST
+
+START_TEST(closing_after_steps_is_at_once)
+{
+    util_memory m = {0};
+    niz *c = util_open_counting(&m);
+    {
+        NIZ_STEP(c);
+        niz_t x = niz_ones(c, NIZ_F32, NIZ_SHAPE(2, 3));
+        niz_item(niz_sum(niz_linear(x, 2, "a")));
+        niz_linear(x, 2, "");
+    }
+    niz_close(c);
+    ck_assert_int_eq(m.live, 0);
+}
+END_TEST
+
 /* ---- random draws --------------------------------------------------------------------------- */
 
 #define DRAWN 64
@@ -739,6 +958,118 @@ START_TEST(evaluation_does_not_shift_training)
 }
 END_TEST
 
+/* Whether a step counts is told by its first draw, whatever was set before or around it. */
+START_TEST(steps_without_draws_do_not_shift_training)
+{
+    float v[4][3][DRAWN], e[DRAWN];
+    for (int how = 0; how < 4; how++) {
+        open_context();
+        for (int i = 0; i < 3; i++) {
+            if (how == 1) {
+                NIZ_STEP(z);
+                NIZ_STEP(z);
+            }
+            if (how == 2) {
+                NIZ_STEP(z);
+                niz_set_training(z, false);
+                draw(e);
+                niz_set_training(z, true);
+            }
+            NIZ_STEP(z);
+            if (how == 3) {
+                NIZ_STEP(z);
+                niz_set_training(z, false);
+                draw(e);
+                niz_set_training(z, true);
+            }
+            draw(v[how][i]);
+        }
+        ck_assert_uint_eq(niz_counters_get(z).train_steps, 3);
+        ck_assert_uint_eq(niz_counters_get(z).eval_steps, how < 2 ? 0 : 3);
+        niz_close(z);
+    }
+    for (int how = 1; how < 4; how++) ck_assert(SAME(v[how], v[0]));
+}
+END_TEST
+
+START_TEST(both_modes_draw_in_one_step)
+{
+    open_context();
+    float v[4][DRAWN];
+    NIZ_STEP(z);
+    for (int i = 0; i < 4; i++) {
+        niz_set_training(z, i % 2 == 0);
+        draw(v[i]);
+    }
+    for (int i = 0; i < 4; i++)
+        for (int k = 0; k < i; k++) ck_assert(!SAME(v[i], v[k]));
+    ck_assert_uint_eq(niz_counters_get(z).train_steps, 1);
+    ck_assert_uint_eq(niz_counters_get(z).eval_steps, 1);
+}
+END_TEST
+
+START_TEST(seeding_within_a_step_repeats_no_draw)
+{
+    open_context();
+    float v[4][DRAWN];
+    {
+        NIZ_STEP(z);
+        draw(v[0]);
+        niz_seed(z, 0);
+        draw(v[1]);
+        {
+            NIZ_STEP(z);
+            draw(v[2]);
+        }
+    }
+    NIZ_STEP(z);
+    draw(v[3]);
+    ck_assert(SAME(v[0], v[1])); /* it restarts */
+    ck_assert(!SAME(v[1], v[2]) && !SAME(v[2], v[3]) && !SAME(v[1], v[3]));
+}
+END_TEST
+
+/* Many scopes, twice each: every draw its own, and the time linear. */
+START_TEST(many_scopes_draw_apart)
+{
+    open_context();
+    enum { N = 3000 };
+    static int64_t key[2 * N];
+    for (int step = 0; step < 2; step++) {
+        NIZ_STEP(z);
+        for (int i = 0; i < 2 * N; i++) {
+            NIZ_SCOPE(z, "s%d", i % N);
+            float v[2];
+            if (i % 100 == 0) {
+                NIZ_STEP(z);
+                niz_read(niz_uniform(z, NIZ_F32, NIZ_SHAPE(2), 0, 1), v, sizeof v);
+            }
+            niz_read(niz_uniform(z, NIZ_F32, NIZ_SHAPE(2), 0, 1), v, sizeof v);
+            memcpy(&key[i], v, sizeof key[i]);
+        }
+        for (int i = 0; i < N; i++) ck_assert(key[i] != key[N + i]);
+    }
+    niz_close(z);
+}
+END_TEST
+
+/* "a/b" and "a", "b" are one path: their draws are counted together. */
+START_TEST(one_path_counts_once)
+{
+    open_context();
+    float v[2][DRAWN];
+    NIZ_STEP(z);
+    {
+        NIZ_SCOPE(z, "a/b");
+        draw(v[0]);
+    }
+    NIZ_SCOPE(z, "a");
+    NIZ_SCOPE(z, "b");
+    draw(v[1]);
+    ck_assert(!SAME(v[0], v[1]));
+}
+END_TEST
+
 START_TEST(counters_bring_draws_back)
 {
     open_context();
@@ -828,5 +1159,12 @@ int main(void)
               the_hash_sees_names_types_and_bits, the_same_seed_draws_the_same,
               draws_differ_by_scope_ordinal_and_step, a_new_parameter_does_not_repeat_draws,
               draws_outside_steps_never_repeat, evaluation_does_not_shift_training,
-              counters_bring_draws_back, draws_stay_in_their_range);
+              counters_bring_draws_back, draws_stay_in_their_range,
+              a_snapshot_has_what_was_pending, an_assignment_of_this_step_is_known,
+              what_was_set_from_outside_says_so, long_scopes_are_not_cut, an_empty_scope_is_none,
+              scopes_leave_no_memory, closing_within_a_step_waits_for_its_end,
+              closing_after_steps_is_at_once, steps_without_draws_do_not_shift_training,
+              both_modes_draw_in_one_step, seeding_within_a_step_repeats_no_draw,
+              many_scopes_draw_apart, one_path_counts_once, a_gradient_for_a_newer_version_is_said,
+              errors_of_derivatives_have_their_name_and_kind);
 }

@@ -228,6 +228,59 @@ START_TEST(the_cache_is_bounded)
 }
 END_TEST
 
+/* ---- printed ---------------------------------------------------------------------------------- */
+
+START_TEST(a_plan_can_be_printed)
+{
+    open_context();
+    NIZ_STEP(z);
+    niz_t w = niz_param(z, "net.w", NIZ_F32, NIZ_SHAPE(100, 100), niz_normal_init());
+    niz_t x = niz_ones(z, NIZ_F32, NIZ_SHAPE(100, 100)), y = niz_matmul(x, w);
+    for (int i = 0; i < 20; i++) y = niz_tanh(niz_matmul(y, w));
+    niz_assign(w, niz_mul(niz_transpose(y, 0, 1), 0.5));
+    niz_t loss = niz_sum(y);
+    char *text = NULL, tail[128];
+    size_t size = 0;
+    niz_plan_summary s;
+    FILE *f = open_memstream(&text, &size);
+    ck_assert_int_eq(niz_plan_print(f, z, 1, &loss, &s), NIZ_OK);
+    fclose(f);
+    ck_assert_int_eq(util_count(text, "\n"), s.nodes + 2);
+    snprintf(tail, sizeof tail, "peak %lld bytes", (long long)s.peak_bytes);
+    ck_assert_msg(strstr(text, tail), "%.2000s", text);
+    ck_assert_ptr_nonnull(strstr(text, "net.w"));
+    ck_assert_ptr_nonnull(strstr(text, "in place"));
+    ck_assert_int_le(s.peak_bytes, 3 * 40064);
+    ck_assert_int_ge(s.naive_bytes, 40 * 40000);
+    free(text);
+    ck_assert_int_eq(niz_statistics(z).runs, 1); /* of the parameter's start: nothing has run */
+    ck_assert(isfinite(niz_item(loss)));
+    expect_ok(z);
+}
+END_TEST
+
+/* Forward, backward and update of a network with convolutions. */
+START_TEST(a_networks_peak_is_at_most_half)
+{
+    open_context();
+    NIZ_STEP(z);
+    niz_optim opt = niz_adam();
+    niz_t x = niz_normal(z, NIZ_F32, NIZ_SHAPE(32, 1, 8, 8), 0, 1);
+    niz_t h = niz_relu(niz_conv2d(x, 16, 3, "conv1", .pad = 1));
+    h = niz_max_pool2d(niz_relu(niz_conv2d(h, 32, 3, "conv2", .pad = 1)), 2);
+    h = niz_relu(niz_linear(niz_flatten(h, 1), 64, "fc1"));
+    niz_t classes = niz_full(z, NIZ_I32, NIZ_SHAPE(32), 3);
+    niz_t loss = niz_cross_entropy(niz_linear(h, 10, "fc2"), classes);
+    niz_minimize(&opt, loss);
+    niz_plan_summary s;
+    ck_assert_int_eq(niz_plan_print(NULL, z, 1, &loss, &s), NIZ_OK);
+    ck_assert_msg(2 * s.peak_bytes <= s.naive_bytes, "peak %lld, one buffer a node %lld",
+                  (long long)s.peak_bytes, (long long)s.naive_bytes);
+    ck_assert(isfinite(niz_item(loss)));
+    expect_ok(z);
+}
+END_TEST
+
 /* ---- what a run finds ------------------------------------------------------------------------- */
 
 START_TEST(trap_nan_names_the_first_operation)
@@ -396,7 +449,8 @@ int main(void)
               what_else_was_recorded_makes_no_difference, the_same_graph_of_other_leaves_differs,
               wanted_values_are_told_apart, changing_a_scalar_plans_nothing_anew,
               a_changing_literal_becomes_data_with_the_same_bits,
-              literals_of_every_dtype_become_data, the_cache_is_bounded,
+              literals_of_every_dtype_become_data, the_cache_is_bounded, a_plan_can_be_printed,
+              a_networks_peak_is_at_most_half,
               trap_nan_names_the_first_operation, trap_nan_names_a_derivative,
               without_trap_nan_flows, a_program_that_flushes_denormals_gets_the_same_bits,
               a_chain_of_200000_needs_no_stack);

@@ -131,6 +131,7 @@ static inline void *util_realloc(void *user, void *p, size_t bytes)
         return NULL;
     }
     m->asked++;
+    if (bytes >> 40) return NULL; /* sanitizers stop the program at these */
     if (m->fail_at && (m->asked == m->fail_at || (m->fail_all && m->asked > m->fail_at))) {
         m->failed++;
         return NULL;

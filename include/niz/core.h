@@ -150,7 +150,8 @@ typedef struct niz_options {
 /** A new context, or NULL if there is no memory for one. */
 NIZ_API niz *niz_open(const niz_options *options);
 
-/** Frees the context and all it owns; z may be NULL. */
+/** Frees the context and all it owns; z may be NULL.  Within a step or scope the context is closed at
+ *  once (it refuses everything) and freed when the last of them ends. */
 NIZ_API void niz_close(niz *z);
 
 /** The first error since the context was opened or cleared. */
@@ -184,7 +185,7 @@ typedef struct niz_stats {
     int64_t steps, runs;
     int64_t nodes_recorded;
     int64_t plans_made, plans_found;  /* a step of a form seen before finds its plan */
-    int64_t literals_made_data;       /* graphs whose literals became data, as they changed too often */
+    int64_t literals_made_data;       /* graphs whose literals changed and became data */
     int64_t plans_cached, plan_nodes; /* held now */
     int64_t bytes_now, bytes_peak;    /* asked of the allocator */
 } niz_stats;
@@ -236,7 +237,7 @@ NIZ_API niz_t niz_scalar_at(niz_at at, niz *z, niz_dtype dtype, double value);
 /** 0, 1, 2 ... along axis, constant along the others. */
 NIZ_API niz_t niz_iota_at(niz_at at, niz *z, niz_dtype dtype, niz_shape shape, int axis);
 /** Independent draws: uniform in [lo, hi); normal with mean and standard deviation >= 0; true
- *  with probability p.  dtype floating (bernoulli: bool).  No derivative with respect to anything. */
+ *  with probability p.  dtype floating (bernoulli: bool).  They have no derivative. */
 NIZ_API niz_t niz_uniform_at(niz_at at, niz *z, niz_dtype dtype, niz_shape shape, double lo,
                              double hi);
 NIZ_API niz_t niz_normal_at(niz_at at, niz *z, niz_dtype dtype, niz_shape shape, double mean,
@@ -285,6 +286,7 @@ typedef struct niz_param_info {
     niz_shape shape;
     bool trainable;
     const void *data; /* the committed values, row-major; until the next run */
+    bool assigned;    /* by a niz_assign recorded in the running step */
 } niz_param_info;
 NIZ_API int64_t niz_param_count(const niz *z);
 NIZ_API niz_param_info niz_param_get(const niz *z, int64_t i);
@@ -306,16 +308,20 @@ NIZ_API niz_status niz_param_set(niz *z, const char *name, niz_dtype dtype, niz_
  *  are made in the order given. */
 NIZ_API niz_status niz_param_set_all(niz *z, int64_t n, const niz_param_info *params);
 
-/** XXH3-128 of all parameters' names, types, shapes and bits, as 32 hex digits and a NUL. */
+/** XXH3-128 of all parameters' names, types, shapes and committed bits, as 32 hex digits and a NUL:
+ *  updates that are pending are not in it before they have run. */
 NIZ_API void niz_param_hash(const niz *z, char hex[33]);
 
-/** All that training changes (parameters, optimiser state, counters of steps), kept in memory. */
+/** All that training changes (parameters, optimiser state, counters of draws), kept in memory.  Runs
+ *  pending updates first; NULL on error. */
 typedef struct niz_snapshot niz_snapshot;
 NIZ_API niz_snapshot *niz_snapshot_take(niz *z);
 NIZ_API niz_status niz_snapshot_restore(niz *z, const niz_snapshot *s);
 NIZ_API void niz_snapshot_free(niz *z, niz_snapshot *s);
 
-/** The counters of random draws: saved with a checkpoint so that a resumed run draws alike. */
+/** The counters of random draws: how many steps have drawn anything, in training and in evaluation
+ *  (a step takes its number at its first draw).  Saved with a checkpoint, so that a resumed run draws
+ *  alike. */
 typedef struct niz_counters {
     uint64_t seed, train_steps, eval_steps;
 } niz_counters;
@@ -446,7 +452,7 @@ NIZ_API bool niz_shape_equal(const niz_shape *a, const niz_shape *b);
 #define niz_read(...) niz_read_at(NIZ_HERE, __VA_ARGS__)
 
 #else
-/* ---- C++: the same names as overloads; the place comes from default arguments ----------------- */
+/* ---- C++: the same names as overloads; the place comes from default arguments --------------- */
 
 #include <initializer_list>
 #include <type_traits>

@@ -105,12 +105,12 @@ typedef enum niz_csv_kind {
 } niz_csv_kind;
 
 typedef struct niz_csv_options {
-    const char *path NIZ_DEFAULT(NULL);     /* set by niz_csv_load */
     const char *target NIZ_DEFAULT(NULL);   /* name of the target column, or without a header its
                                                number counted from 1; NULL: the last column */
     niz_csv_kind kind NIZ_DEFAULT(NIZ_CSV_CLASSES);
     char separator NIZ_DEFAULT(',');        /* one of , ; | and tab */
     bool header NIZ_DEFAULT(true);          /* the first line holds the columns' names */
+    const char *path NIZ_DEFAULT(NULL);     /* set by niz_csv_load */
 } niz_csv_options;
 
 /** A table as a data set: niz_csv_load(z, "iris.csv", .target = "species").  One line a sample,
@@ -156,12 +156,12 @@ static inline int64_t niz_part_row(niz_part p, int64_t i)
 NIZ_API void niz_class_counts(niz_part part, int64_t *counts);
 
 typedef struct niz_split_options {
-    niz_part part NIZ_DEFAULT_ZERO;     /* set by niz_split */
     double validation NIZ_DEFAULT(0.1); /* fractions of the samples, together below 1 */
     double test NIZ_DEFAULT(0.1);
     uint64_t seed NIZ_DEFAULT(0);
     bool stratify NIZ_DEFAULT(true); /* keep the classes' shares in each part; no effect without
                                         labels */
+    niz_part part NIZ_DEFAULT_ZERO;  /* set by niz_split */
 } niz_split_options;
 
 /** Parts that have no sample in common and together have all. */
@@ -190,8 +190,8 @@ typedef struct niz_normalizer {
 } niz_normalizer;
 
 typedef struct niz_normalizer_options {
-    niz_part part NIZ_DEFAULT_ZERO;     /* set by niz_normalizer_fit */
     bool per_feature NIZ_DEFAULT(true); /* false: one mean and std over all, usual for images */
+    niz_part part NIZ_DEFAULT_ZERO;     /* set by niz_normalizer_fit */
 } niz_normalizer_options;
 
 /** Measures mean and standard deviation (of the population: divided by count) of a part, which
@@ -230,11 +230,11 @@ typedef struct niz_batch {
 } niz_batch;
 
 typedef struct niz_batches_options {
-    niz_part part NIZ_DEFAULT_ZERO; /* set by niz_batches_open */
-    int64_t size NIZ_DEFAULT(0);    /* set by niz_batches_open */
     uint64_t seed NIZ_DEFAULT(0);
     bool shuffle NIZ_DEFAULT(true);    /* false: in the part's order, for validation and test */
     bool drop_last NIZ_DEFAULT(false); /* leave out a last batch that is not full */
+    niz_part part NIZ_DEFAULT_ZERO;    /* set by niz_batches_open */
+    int64_t size NIZ_DEFAULT(0);       /* set by niz_batches_open */
 } niz_batches_options;
 
 /** niz_batches_open(z, part, 64, .seed = 1): batches of 64.  The data set and the part's index list

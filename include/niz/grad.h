@@ -11,6 +11,10 @@
  * (compare, argmax, floor ...) have derivative zero; one that has no rule is NIZ_E_RULE with its
  * name and line.
  *
+ * Equal constants are one node: two niz_zeros or niz_full of one dtype and shape cannot be told
+ * apart, and a gradient with respect to one of them counts the other's uses too.  Variables are
+ * parameters, or leaves made by niz_copy_from, niz_from or niz_scalar, which are never merged.
+ *
  * Results are set in every case: after an error they are inert.  Handles of y or x that are of an
  * ended step or another context are NIZ_E_STALE.
  *

@@ -82,7 +82,8 @@ NIZ_API niz_t niz_linear_at(niz_at at, niz_t x, int64_t out, const char *name,
 typedef struct niz_conv_layer_options {
     int64_t stride NIZ_DEFAULT(1), pad NIZ_DEFAULT(0), dilation NIZ_DEFAULT(1),
         groups NIZ_DEFAULT(1);
-    int64_t sizes[3], strides[3], pads[3], dilations[3];
+    int64_t sizes[3] NIZ_DEFAULT_ZERO, strides[3] NIZ_DEFAULT_ZERO, pads[3] NIZ_DEFAULT_ZERO,
+        dilations[3] NIZ_DEFAULT_ZERO;
     bool no_bias NIZ_DEFAULT(false);
     niz_init weight NIZ_DEFAULT(NIZ_LAYER_INIT), bias NIZ_DEFAULT(NIZ_LAYER_INIT);
 } niz_conv_layer_options;
@@ -222,7 +223,7 @@ NIZ_API niz_t niz_accuracy_at(niz_at at, niz_t logits, niz_t classes);
  *  so nothing is planned anew; only turning one on that was 0 (clip_norm, l2, decay, momentum)
  *  changes the graph.  What it remembers is in the context, as states named
  *  "<name>/<parameter>.<slot>", and so is saved, restored and shared by copies of it.  Two
- *  optimisers of one kind in one program need different names. */
+ *  optimisers of one kind that update the same parameters need different names. */
 typedef struct niz_optim {
     const struct niz_optim_rule *rule; /* sgd, adam or adamw */
     const char *name;                  /* of its states */
@@ -247,10 +248,13 @@ typedef struct niz_sgd_options {
 } niz_sgd_options;
 NIZ_API niz_optim niz_sgd_with(niz_sgd_options o);
 
-/** t counts this optimiser's steps from 1; g = dloss/dp (+ l2 p);
+/** t counts this optimiser's updates from 1; g = dloss/dp (+ l2 p);
  *    m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g²,
  *    p -= lr/(1 - beta1^t) · m / (√v / √(1 - beta2^t) + eps).
- *  States: m, v, and "<name>/step", i64.  (Kingma, Ba 2015, "Adam") */
+ *  States: m, v, and for t "<name>/step", i64; with .params "<name>/<params>/step", so that two
+ *  optimisers of different parts of a program, .params = "D" and "G", count apart under one name.  A
+ *  second update of a step under the same count must be of the same parameters: others would skip
+ *  counts (NIZ_E_ARGUMENT; give one of two optimisers another name).  (Kingma, Ba 2015, "Adam") */
 typedef struct niz_adam_options {
     double lr NIZ_DEFAULT(1e-3), beta1 NIZ_DEFAULT(0.9), beta2 NIZ_DEFAULT(0.999),
         eps NIZ_DEFAULT(1e-8), l2 NIZ_DEFAULT(0);
@@ -270,13 +274,28 @@ typedef struct niz_adamw_options {
 NIZ_API niz_optim niz_adamw_with(niz_adamw_options o);
 
 /** Records the gradients of loss (floating, one element) and one update of every trainable
- *  parameter that loss reaches and opt->params selects; nothing has run.  .params NULL: all; with a
- *  * (any characters) or ? (any one) in it: the full names that match; else a name and what is
- *  below it: "net.fc1" selects net.fc1 and net.fc1.weight, not net.fc10.weight.
+ *  parameter that loss reaches and opt->params selects; nothing has run.  .params NULL: all; else
+ *  patterns between commas.  One with a * (any characters) or ? (any one) in it selects the full
+ *  names that match; else a name and what is below it: "net.fc1" selects net.fc1 and net.fc1.weight,
+ *  not net.fc10.weight.  A ! before a pattern takes out what it selects: "!fc1" is everything but
+ *  fc1, "net, !*.bias" is net without its biases.
  *  Arithmetic is in the parameter's dtype; the optimiser's numbers are computed in f64 and rounded
  *  to it once.
  *  NIZ_E_ARGUMENT: loss reaches no parameter, or none that is selected; a number out of range. */
 NIZ_API void niz_minimize_at(niz_at at, const niz_optim *opt, niz_t loss);
+
+/** The update that niz_minimize makes of its gradients, from gradients given: accumulated over
+ *  batches, penalised, clipped in another way.  grads[i] is of the shape and dtype of params[i], a
+ *  trainable parameter (niz_params_of, niz_param or niz_find); each once; where grads[i] is empty
+ *  (NIZ_NO_TENSOR) params[i] is left alone.  .clip_norm clips them first.  All of params are
+ *  updated, .params only names the count of updates.
+ *    int64_t n = niz_params_of(loss, N, p);
+ *    niz_grad(loss, (int)n, p, g);
+ *    niz_update(&opt, (int)n, p, g);            // niz_minimize(&opt, loss)
+ *  NIZ_E_ARGUMENT: not a trainable parameter; a number out of range.  NIZ_E_SHAPE, NIZ_E_DTYPE: a
+ *  gradient is not like its parameter. */
+NIZ_API void niz_update_at(niz_at at, const niz_optim *opt, int n, const niz_t *params,
+                           const niz_t *grads);
 
 /** Scales n gradients, in place, by min(1, max_norm / (norm + 1e-6)), where norm = √Σ g² over all
  *  elements of all of them; returns norm, f64 [].  max_norm is data.  Empty handles are skipped.
@@ -415,6 +434,7 @@ NIZ_API double niz_schedule_warmup(double lr, int64_t step, int64_t warmup);
 #define niz_adamw(...)                                                                             \
     niz_adamw_with(NIZ_OPTIONS(niz_adamw_options, NIZ_ADAMW_DEFAULTS, __VA_ARGS__))
 #define niz_minimize(opt, loss) niz_minimize_at(NIZ_HERE, opt, loss)
+#define niz_update(opt, n, params, grads) niz_update_at(NIZ_HERE, opt, n, params, grads)
 #define niz_clip_by_norm(n, grads, max_norm) niz_clip_by_norm_at(NIZ_HERE, n, grads, max_norm)
 
 #else
@@ -524,6 +544,11 @@ inline niz_optim niz_adamw(niz_adamw_options o = niz_adamw_options()) { return n
 inline void niz_minimize(const niz_optim *opt, niz_t loss, NIZ_CPP_AT)
 {
     niz_minimize_at(niz_at{file, line}, opt, loss);
+}
+inline void niz_update(const niz_optim *opt, int n, const niz_t *params, const niz_t *grads,
+                       NIZ_CPP_AT)
+{
+    niz_update_at(niz_at{file, line}, opt, n, params, grads);
 }
 inline niz_t niz_clip_by_norm(int n, niz_t *grads, double max_norm, NIZ_CPP_AT)
 {

@@ -150,7 +150,8 @@ typedef struct niz_ref {
     double *y;
 } niz_ref;
 
-/** The record of an operation. */
+/** The record of an operation.  Nodes, plans and compiled kernels point to it: it must outlive the
+ *  context and never change, so make it static const. */
 struct niz_op {
     const char *name;
     int arity;         /* operands; -1: any number, all of one dtype */
@@ -219,6 +220,21 @@ NIZ_API void niz_function_end(niz_function_guard *guard);
 #define NIZ_FUNCTION(z, at, name)                                                                  \
     niz_function_guard NIZ_JOIN(niz_function_, __COUNTER__)                                        \
         __attribute__((cleanup(niz_function_end), unused)) = niz_function_begin(z, at, name)
+#else
+}
+struct niz_function_scope {
+    niz_function_guard guard;
+    niz_function_scope(niz *z, niz_at at, const char *name)
+        : guard(niz_function_begin(z, at, name))
+    {
+    }
+    ~niz_function_scope() { niz_function_end(&guard); }
+    niz_function_scope(const niz_function_scope &) = delete;
+    niz_function_scope &operator=(const niz_function_scope &) = delete;
+};
+#define NIZ_FUNCTION(z, at, name)                                                                  \
+    niz_function_scope NIZ_JOIN(niz_function_, __COUNTER__)(z, at, name)
+extern "C" {
 #endif
 
 /** The inert handle: what a builder returns after an error. */

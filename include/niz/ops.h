@@ -5,6 +5,12 @@
  * the tensor's dtype.  Axes may count from the end: -1 is the last.  "floating" is f32 or f64,
  * "number" adds i32 and i64.
  *
+ * Options have names: niz_sum(x, .axis = 1, .keepdims = true).  A value without one, niz_sum(x, 1),
+ * is an error of clang and a warning of gcc that no -W switches off ("excess elements").
+ *
+ * A C number that an integer tensor cannot hold, or an integer that no double holds (from 2^53 on),
+ * is an error.
+ *
  * Arithmetic: every written operation rounds once; nothing is reassociated; the same graph gives
  * the same bits on every machine and any number of threads.  NaN and infinity follow IEEE 754.
  * Errors of a call are reported through the context (see niz/core.h): shapes that do not fit are
@@ -22,7 +28,7 @@
 extern "C" {
 #endif
 
-/* ---- elementwise, one operand ----------------------------------------------------------------- */
+/* ---- elementwise, one operand --------------------------------------------------------------- */
 
 /** y = -x.  number.  dy/dx = -1. */
 NIZ_API niz_t niz_neg_at(niz_at at, niz_t x);
@@ -78,7 +84,7 @@ NIZ_API niz_t niz_gelu_at(niz_at at, niz_t x, niz_gelu_options o);
 /** y = x sigmoid(x).  floating. */
 NIZ_API niz_t niz_silu_at(niz_at at, niz_t x);
 
-/* ---- elementwise, two and three operands ------------------------------------------------------ */
+/* ---- elementwise, two and three operands ---------------------------------------------------- */
 
 /** y = a + b.  number; integers wrap. */
 NIZ_API niz_t niz_add_at(niz_at at, niz_arg a, niz_arg b);
@@ -88,31 +94,33 @@ NIZ_API niz_t niz_sub_at(niz_at at, niz_arg a, niz_arg b);
 NIZ_API niz_t niz_mul_at(niz_at at, niz_arg a, niz_arg b);
 /** y = a / b.  number; integers truncate, and a / 0 = 0 for them.  dy/db = -y/b. */
 NIZ_API niz_t niz_div_at(niz_at at, niz_arg a, niz_arg b);
-/** y = a^b.  floating; C99 edges (pow(x,0) = 1).  dy/da = b a^(b-1), dy/db = y ln a (0 at a = 0).
- *  A whole or half exponent given as a number becomes products and square roots. */
+/** y = a^b.  floating; C99 edges (pow(x,0) = 1).  dy/da = b a^(b-1) (0 at b = 0), dy/db = y ln a
+ *  (0 at a = 0).  Given as a number, a whole exponent up to ±8 becomes products (of 1/a if it is
+ *  negative), and ±0.5 is niz_sqrt and niz_rsqrt: of -inf NaN, of -0 their -0 and -inf. */
 NIZ_API niz_t niz_pow_at(niz_at at, niz_arg a, niz_arg b);
 /** y = max(a, b); NaN if either is; -0 < +0.  number.  At a tie each gets half the derivative. */
 NIZ_API niz_t niz_maximum_at(niz_at at, niz_arg a, niz_arg b);
 /** y = min(a, b); as niz_maximum. */
 NIZ_API niz_t niz_minimum_at(niz_at at, niz_arg a, niz_arg b);
-/** y = a < b, bool.  any dtype; false if either is NaN. */
+/** y = a < b, bool.  any dtype but bool; false if either is NaN. */
 NIZ_API niz_t niz_lt_at(niz_at at, niz_arg a, niz_arg b);
-/** y = a <= b, bool. */
+/** y = a <= b, bool; as niz_lt. */
 NIZ_API niz_t niz_le_at(niz_at at, niz_arg a, niz_arg b);
-/** y = a > b, bool. */
+/** y = a > b, bool; as niz_lt. */
 NIZ_API niz_t niz_gt_at(niz_at at, niz_arg a, niz_arg b);
-/** y = a >= b, bool. */
+/** y = a >= b, bool; as niz_lt. */
 NIZ_API niz_t niz_ge_at(niz_at at, niz_arg a, niz_arg b);
-/** y = a == b, bool. */
+/** y = a == b, bool.  any dtype; false if either is NaN. */
 NIZ_API niz_t niz_eq_at(niz_at at, niz_arg a, niz_arg b);
-/** y = a != b, bool; true if either is NaN. */
+/** y = a != b, bool.  any dtype; true if either is NaN. */
 NIZ_API niz_t niz_ne_at(niz_at at, niz_arg a, niz_arg b);
 /** y = a && b.  bool. */
 NIZ_API niz_t niz_and_at(niz_at at, niz_arg a, niz_arg b);
 /** y = a || b.  bool. */
 NIZ_API niz_t niz_or_at(niz_at at, niz_arg a, niz_arg b);
-/** y = condition ? a : b.  condition bool; a, b of any one dtype, at least one a tensor.  The
- *  derivative selects too: it never multiplies by zero. */
+/** y = condition ? a : b.  condition bool; a, b of any one dtype, at least one a tensor (for
+ *  two numbers: niz_full_like, niz_number_like).  The derivative selects too: it never multiplies
+ *  by zero. */
 NIZ_API niz_t niz_where_at(niz_at at, niz_t condition, niz_arg a, niz_arg b);
 /** x as another dtype.  Float to integer truncates, saturates, NaN becomes 0; integers wrap; to
  *  bool is x != 0.  dy/dx = 1 between floating dtypes. */
@@ -126,7 +134,7 @@ NIZ_API niz_t niz_number_like_at(niz_at at, niz_t x, double value);
 /** x as a constant: no gradient flows through. */
 NIZ_API niz_t niz_stop_gradient_at(niz_at at, niz_t x);
 
-/* ---- reductions ------------------------------------------------------------------------------- */
+/* ---- reductions ----------------------------------------------------------------------------- */
 
 /** A list of axes: NIZ_AXES(0, 2). */
 typedef struct niz_axes {
@@ -173,7 +181,7 @@ NIZ_API niz_t niz_softmax_at(niz_at at, niz_t x, int axis);
 /** y = x - logsumexp(x) along axis, computed from the shifted values.  floating. */
 NIZ_API niz_t niz_log_softmax_at(niz_at at, niz_t x, int axis);
 
-/* ---- contractions ----------------------------------------------------------------------------- */
+/* ---- contractions --------------------------------------------------------------------------- */
 
 /** y[batch, m, n] = Σ_k a[batch, m, k] b[batch, n, k]: a's axes are n_batch shared ones, its own,
  *  and n_sum summed ones; b's the same.  The summed index, flattened, goes in blocks of 384; in a
@@ -192,18 +200,19 @@ NIZ_API niz_t niz_einsum_at(niz_at at, const char *spec, niz_t a, niz_t b);
 #endif
 
 /** Convolution (cross-correlation) of x [B, C, spatial...] with w [K, C/groups, size...], one to
- *  three spatial axes: y[b,k,o] = Σ_{c,i} x[b, c, o stride + i dilation - pad] w[k,c,i].  Padding is
- *  zeros, multiplied like data.  The sum over (c, i...) is in w's memory order, as in a contraction.
+ *  three spatial axes: y[b,k,o] = Σ_{c,i} x[b, c, o stride + i dilation - pad] w[k,c,i].  Padding
+ *  is zeros, multiplied like data.  The sum over (c, i...) is in w's memory order, as in a
+ *  contraction.
  *  floating.  Per-axis sizes go to .strides etc. = {2, 1}; a scalar option serves every axis. */
 typedef struct niz_conv_options {
     int64_t stride NIZ_DEFAULT(1), pad NIZ_DEFAULT(0), dilation NIZ_DEFAULT(1),
         groups NIZ_DEFAULT(1);
-    int64_t strides[3] NIZ_DEFAULT_ZERO, pads[3] NIZ_DEFAULT_ZERO,
-        dilations[3] NIZ_DEFAULT_ZERO; /* one axis each; 0: the scalar option */
+    /* one axis each; 0: the scalar option */
+    int64_t strides[3] NIZ_DEFAULT_ZERO, pads[3] NIZ_DEFAULT_ZERO, dilations[3] NIZ_DEFAULT_ZERO;
 } niz_conv_options;
 NIZ_API niz_t niz_conv_at(niz_at at, niz_t x, niz_t w, niz_conv_options o);
 
-/* ---- movement: views, no arithmetic ------------------------------------------------------------- */
+/* ---- movement: views, no arithmetic --------------------------------------------------------- */
 
 /** The same elements in row-major order with other sizes; one size may be -1: what is left. */
 NIZ_API niz_t niz_reshape_at(niz_at at, niz_t x, niz_shape shape);
@@ -228,7 +237,7 @@ NIZ_API niz_t niz_concat_at(niz_at at, int n, const niz_t *x, int axis);
 /** n tensors of one shape along a new axis. */
 NIZ_API niz_t niz_stack_at(niz_at at, int n, const niz_t *x, int axis);
 /** Sliding windows: axis of size n becomes (n - (size-1) dilation - 1)/stride + 1 positions, and a
- *  new last axis of `size` holds each window: y[.., o, .., i] = x[.., o stride + i dilation, ..]. */
+ *  new last axis of `size` holds each window: y[.., o, .., i] = x[.., o stride + i dilation, ..] */
 NIZ_API niz_t niz_window_at(niz_at at, niz_t x, int axis, int64_t size, int64_t stride,
                             int64_t dilation);
 /** A new axis of size 1 at `axis`; dropping one of size 1; axes from `axis` on as one. */
@@ -236,7 +245,7 @@ NIZ_API niz_t niz_unsqueeze_at(niz_at at, niz_t x, int axis);
 NIZ_API niz_t niz_squeeze_at(niz_at at, niz_t x, int axis);
 NIZ_API niz_t niz_flatten_at(niz_at at, niz_t x, int axis);
 
-/* ---- indexing ----------------------------------------------------------------------------------- */
+/* ---- indexing ------------------------------------------------------------------------------- */
 
 /** y[.., i, ..] = x[.., index[.., i, ..], ..] along axis: index (i32 or i64) has x's shape but for
  *  the size of axis.  An index outside the axis is NIZ_E_INDEX when run.  gx = scatter-add. */
@@ -252,7 +261,7 @@ NIZ_API niz_t niz_one_hot_at(niz_at at, niz_t index, int64_t classes, niz_dtype 
 } /* extern "C" */
 #endif
 
-/* ---- the macros and overloads ------------------------------------------------------------------- */
+/* ---- the macros and overloads --------------------------------------------------------------- */
 
 /* All elementwise operations: for their builders and overloads. */
 #define NIZ_UNARY_OPS(X) X(neg) X(abs) X(sign) X(exp) X(expm1) X(log) X(log1p) X(sqrt) X(rsqrt) \
@@ -339,18 +348,24 @@ NIZ_API niz_t niz_one_hot_at(niz_at at, niz_t index, int64_t classes, niz_dtype 
 #define NIZ_GELU_DEFAULTS .tanh = false
 #define NIZ_REDUCE_DEFAULTS .axis = NIZ_ALL, .keepdims = false
 #define NIZ_VAR_DEFAULTS .axis = NIZ_ALL, .keepdims = false, .correction = false
-#define NIZ_CONV_DEFAULTS .stride = 1, .pad = 0, .dilation = 1, .groups = 1
-#define NIZ_WITH_OPTIONS_(f, T, defaults, x, ...) f(NIZ_HERE, x, NIZ_OPTIONS(T, defaults, __VA_ARGS__))
-#define niz_gelu(...) NIZ_WITH_OPTIONS_(niz_gelu_at, niz_gelu_options, NIZ_GELU_DEFAULTS, __VA_ARGS__, )
-#define niz_sum(...) NIZ_WITH_OPTIONS_(niz_sum_at, niz_reduce_options, NIZ_REDUCE_DEFAULTS, __VA_ARGS__, )
-#define niz_mean(...) NIZ_WITH_OPTIONS_(niz_mean_at, niz_reduce_options, NIZ_REDUCE_DEFAULTS, __VA_ARGS__, )
-#define niz_prod(...) NIZ_WITH_OPTIONS_(niz_prod_at, niz_reduce_options, NIZ_REDUCE_DEFAULTS, __VA_ARGS__, )
-#define niz_max(...) NIZ_WITH_OPTIONS_(niz_max_at, niz_reduce_options, NIZ_REDUCE_DEFAULTS, __VA_ARGS__, )
-#define niz_min(...) NIZ_WITH_OPTIONS_(niz_min_at, niz_reduce_options, NIZ_REDUCE_DEFAULTS, __VA_ARGS__, )
-#define niz_argmax(...) NIZ_WITH_OPTIONS_(niz_argmax_at, niz_reduce_options, NIZ_REDUCE_DEFAULTS, __VA_ARGS__, )
-#define niz_argmin(...) NIZ_WITH_OPTIONS_(niz_argmin_at, niz_reduce_options, NIZ_REDUCE_DEFAULTS, __VA_ARGS__, )
-#define niz_logsumexp(...) NIZ_WITH_OPTIONS_(niz_logsumexp_at, niz_reduce_options, NIZ_REDUCE_DEFAULTS, __VA_ARGS__, )
-#define niz_var(...) NIZ_WITH_OPTIONS_(niz_var_at, niz_var_options, NIZ_VAR_DEFAULTS, __VA_ARGS__, )
+#define NIZ_CONV_DEFAULTS                                                                          \
+    .stride = 1, .pad = 0, .dilation = 1, .groups = 1, .strides = {0}, .pads = {0}, .dilations = {0}
+#define NIZ_WITH_OPTIONS_(f, T, defaults, x, ...)                                                  \
+    f(NIZ_HERE, x, NIZ_OPTIONS(T, defaults, __VA_ARGS__))
+#define NIZ_REDUCE_(f, ...)                                                                        \
+    NIZ_WITH_OPTIONS_(f, niz_reduce_options, NIZ_REDUCE_DEFAULTS, __VA_ARGS__)
+#define niz_gelu(...)                                                                              \
+    NIZ_WITH_OPTIONS_(niz_gelu_at, niz_gelu_options, NIZ_GELU_DEFAULTS, __VA_ARGS__, )
+#define niz_sum(...) NIZ_REDUCE_(niz_sum_at, __VA_ARGS__, )
+#define niz_mean(...) NIZ_REDUCE_(niz_mean_at, __VA_ARGS__, )
+#define niz_prod(...) NIZ_REDUCE_(niz_prod_at, __VA_ARGS__, )
+#define niz_max(...) NIZ_REDUCE_(niz_max_at, __VA_ARGS__, )
+#define niz_min(...) NIZ_REDUCE_(niz_min_at, __VA_ARGS__, )
+#define niz_argmax(...) NIZ_REDUCE_(niz_argmax_at, __VA_ARGS__, )
+#define niz_argmin(...) NIZ_REDUCE_(niz_argmin_at, __VA_ARGS__, )
+#define niz_logsumexp(...) NIZ_REDUCE_(niz_logsumexp_at, __VA_ARGS__, )
+#define niz_var(...)                                                                               \
+    NIZ_WITH_OPTIONS_(niz_var_at, niz_var_options, NIZ_VAR_DEFAULTS, __VA_ARGS__, )
 #define niz_conv(x, ...) NIZ_CONV_(x, __VA_ARGS__, )
 #define NIZ_CONV_(x, w, ...)                                                                       \
     niz_conv_at(NIZ_HERE, x, w, NIZ_OPTIONS(niz_conv_options, NIZ_CONV_DEFAULTS, __VA_ARGS__))
@@ -364,6 +379,12 @@ NIZ_API niz_t niz_one_hot_at(niz_at at, niz_t index, int64_t classes, niz_dtype 
     {                                                                                              \
         return niz_##name##_at(niz_at{file, line}, a.a, b.a);                                      \
     }
+/* Two numbers have no context to compute in. */
+#define NIZ_CPP_NUMBERS(name)                                                                      \
+    template <class A, class B,                                                                    \
+              class = typename std::enable_if<std::is_arithmetic<A>::value &&                      \
+                                              std::is_arithmetic<B>::value>::type>                 \
+    niz_t niz_##name(A, B) = delete;
 #define NIZ_CPP_REDUCE(name, T)                                                                    \
     inline niz_t niz_##name(niz_t x, T o = T(), NIZ_CPP_AT)                                        \
     {                                                                                              \
@@ -371,6 +392,7 @@ NIZ_API niz_t niz_one_hot_at(niz_at at, niz_t index, int64_t classes, niz_dtype 
     }
 NIZ_UNARY_OPS(NIZ_CPP_UNARY)
 NIZ_BINARY_OPS(NIZ_CPP_BINARY)
+NIZ_BINARY_OPS(NIZ_CPP_NUMBERS)
 NIZ_CPP_REDUCE(gelu, niz_gelu_options)
 NIZ_CPP_REDUCE(sum, niz_reduce_options)
 NIZ_CPP_REDUCE(mean, niz_reduce_options)
@@ -483,7 +505,8 @@ inline niz_t niz_stack(int n, const niz_t *x, int axis, NIZ_CPP_AT)
 {
     return niz_stack_at(niz_at{file, line}, n, x, axis);
 }
-inline niz_t niz_window(niz_t x, int axis, int64_t size, int64_t stride, int64_t dilation, NIZ_CPP_AT)
+inline niz_t niz_window(niz_t x, int axis, int64_t size, int64_t stride, int64_t dilation,
+                        NIZ_CPP_AT)
 {
     return niz_window_at(niz_at{file, line}, x, axis, size, stride, dilation);
 }

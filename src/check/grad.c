@@ -18,6 +18,7 @@ typedef struct niz_kept {
     niz_param *param;
     size_t n_params, n_draws;
     niz_counters counters;
+    uint64_t step[2];
     int64_t steps;
     niz_place_state place;
 } niz_kept;
@@ -25,6 +26,7 @@ typedef struct niz_kept {
 static bool niz_keep(niz_recording *r, niz_kept *k)
 {
     *k = (niz_kept){.n_params = r->n_params, .n_draws = r->n_draws, .counters = r->counters,
+                    .step = {r->step[0], r->step[1]},
                     .steps = r->z->stats.steps,
                     .place = {r->function_depth, r->function, r->place}};
     k->param = niz_realloc(r->z, NULL, sizeof *k->param * (r->n_params + 1));
@@ -43,7 +45,8 @@ static void niz_rewind(niz_recording *r, const niz_kept *k)
     for (size_t i = k->n_params; i < r->n_params; i++)
         r->param[i].node = r->param[i].pending = NIZ_NONE;
     r->counters = k->counters;
-    r->n_draws = k->n_draws;
+    niz_draws_rewind(r, k->n_draws);
+    memcpy(r->step, k->step, sizeof r->step);
     r->z->stats.steps = k->steps;
     r->z->status = NIZ_OK; /* pending assignments stay: niz_clear_error would drop them */
     r->z->message[0] = 0;

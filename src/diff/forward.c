@@ -91,7 +91,9 @@ void niz_jvp_at(niz_at at, int n_x, const niz_t *x, const niz_t *tx, int n_y, co
             niz_shape a = niz_shape_of(x[i]), b = niz_shape_of(tx[i]);
             if (!niz_handle_node(r, at, tx[i], "jvp: a tangent")) break;
             if (!niz_shape_equal(&a, &b) || niz_dtype_of(x[i]) != niz_dtype_of(tx[i]))
-                niz_fail(z, at, NIZ_E_SHAPE, "jvp: the tangent %s is not of the variable's type %s",
+                niz_fail(z, at,
+                         niz_dtype_of(x[i]) == niz_dtype_of(tx[i]) ? NIZ_E_SHAPE : NIZ_E_DTYPE,
+                         "jvp: the tangent %s is not of the variable's type %s",
                          niz_type_text(niz_dtype_of(tx[i]), &b).text,
                          niz_type_text(niz_dtype_of(x[i]), &a).text);
             else if (x[i].id < s.cone.hi)

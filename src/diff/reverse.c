@@ -77,9 +77,10 @@ static void niz_reverse_node(niz_reverse *s, uint32_t id)
     niz_place_end(r, place);
 }
 
-static bool niz_reverse_begin(niz_reverse *s, niz_at at, int n_y, const niz_t *y, const niz_t *gy)
+static bool niz_reverse_begin(niz_reverse *s, niz_at at, const char *name, int n_y, const niz_t *y,
+                              const niz_t *gy)
 {
-    NIZ_FUNCTION(s->cone.r->z, at, "vjp"); /* one y twice: its cotangents are added here */
+    NIZ_FUNCTION(s->cone.r->z, at, name); /* one y twice: its cotangents are added here */
     size_t bytes = sizeof *s->g * ((size_t)(s->cone.hi - s->cone.lo) + 1);
     if (!(s->g = niz_realloc(s->cone.r->z, NULL, bytes))) return false;
     memset(s->g, 0xff, bytes);
@@ -88,40 +89,88 @@ static bool niz_reverse_begin(niz_reverse *s, niz_at at, int n_y, const niz_t *y
     return true;
 }
 
-static bool niz_reverse_types_fit(niz_at at, int n, const niz_t *y, const niz_t *gy)
+static bool niz_reverse_types_fit(niz_at at, const char *name, int n, const niz_t *y,
+                                  const niz_t *gy)
 {
+    char what_y[64], what_gy[64];
+    snprintf(what_y, sizeof what_y, "%s: a value", name);
+    snprintf(what_gy, sizeof what_gy, "%s: a cotangent", name);
     for (int i = 0; i < n; i++) {
         niz_recording *r = niz_recording_of(y[i].z);
-        if (!r || r->z->status || !niz_handle_node(r, at, y[i], "vjp: a value") ||
-            !niz_handle_node(r, at, gy[i], "vjp: a cotangent"))
+        if (!r || r->z->status || !niz_handle_node(r, at, y[i], what_y) ||
+            !niz_handle_node(r, at, gy[i], what_gy))
             return false;
         niz_shape a = niz_shape_of(y[i]), b = niz_shape_of(gy[i]);
         if (niz_shape_equal(&a, &b) && niz_dtype_of(y[i]) == niz_dtype_of(gy[i])) continue;
-        niz_fail(r->z, at, NIZ_E_SHAPE, "vjp: the cotangent %s is not of the value's type %s",
-                 niz_type_text(niz_dtype_of(gy[i]), &b).text,
-                 niz_type_text(niz_dtype_of(y[i]), &a).text);
+        niz_fail(r->z, at, niz_dtype_of(y[i]) == niz_dtype_of(gy[i]) ? NIZ_E_SHAPE : NIZ_E_DTYPE,
+                 "vjp: the cotangent %s is not of the value's type %s", niz_describe(gy[i]).text,
+                 niz_describe(y[i]).text);
         return false;
     }
     return true;
 }
 
-void niz_vjp_at(niz_at at, int n_y, const niz_t *y, const niz_t *gy, int n_x, const niz_t *x,
-                niz_t *gx)
+/* ---- a variable that is newer than what y was computed from --------------------------------- */
+
+/* Whether one of the y depends on a version of parameter k (in any way at all). */
+static bool niz_reverse_uses(const niz_recording *r, int64_t k, uint32_t hi, bool *needed)
+{
+    for (uint32_t id = hi; id-- > 0;) {
+        const niz_node *n = &r->g.node[id];
+        if (!needed[id]) continue;
+        if ((n->op == &niz_op_param || n->op == &niz_op_assign) && n->attr[0] == k) return true;
+        for (int i = 0; i < n->n_arg; i++) needed[n->arg[i]] = true;
+    }
+    return false;
+}
+
+/* The gradient with respect to x is zero; if x is a version of a parameter and y was computed from
+ * an older one, that is hardly what is meant: said once a parameter. */
+static void niz_reverse_remark(const niz_reverse *s, niz_at at, niz_t x, int n_y, const niz_t *y)
+{
+    niz_recording *r = s->cone.r;
+    const niz_node *n = &r->g.node[x.id];
+    if (!r->z->options.log || (n->op != &niz_op_param && n->op != &niz_op_assign)) return;
+    niz_param *p = &r->param[n->attr[0]];
+    bool *needed = p->newer_reported ? NULL : niz_realloc(r->z, NULL, (size_t)s->cone.hi + 1);
+    if (!needed) return;
+    memset(needed, 0, (size_t)s->cone.hi + 1);
+    for (int i = 0; i < n_y; i++) needed[y[i].id] = true;
+    if (niz_reverse_uses(r, n->attr[0], s->cone.hi, needed)) {
+        p->newer_reported = true;
+        niz_remark(r->z,
+                   "the gradient at %s:%d is zero: the parameter \"%s\" has been assigned since the "
+                   "value was computed from it; ask for its handle before the update",
+                   at.file ? at.file : "?", at.line, p->name);
+    }
+    niz_free(r->z, needed);
+}
+
+static void niz_reverse_run(niz_at at, const char *name, int n_y, const niz_t *y, const niz_t *gy,
+                            int n_x, const niz_t *x, niz_t *gx)
 {
     niz_reverse s = {.g = NULL};
     niz *z = n_y ? niz_context_of(n_y, y) : niz_context_of(n_x, x);
     for (int i = 0; i < n_x; i++) gx[i] = niz_inert(z);
-    if (niz_reverse_types_fit(at, n_y, y, gy) && niz_cone_find(&s.cone, at, "vjp", n_x, x, n_y, y) &&
-        niz_reverse_begin(&s, at, n_y, y, gy)) {
+    if (niz_reverse_types_fit(at, name, n_y, y, gy) &&
+        niz_cone_find(&s.cone, at, name, n_x, x, n_y, y) &&
+        niz_reverse_begin(&s, at, name, n_y, y, gy)) {
         for (uint32_t id = s.cone.hi; id-- > s.cone.lo && !z->status;)
             if (s.g[id - s.cone.lo] != NIZ_NONE) niz_reverse_node(&s, id);
         for (int i = 0; i < n_x && !z->status; i++) {
             uint32_t g = x[i].id < s.cone.hi ? s.g[x[i].id - s.cone.lo] : NIZ_NONE;
             gx[i] = g != NIZ_NONE ? niz_handle(s.cone.r, g) : niz_full_like_at(at, x[i], 0);
+            if (g == NIZ_NONE) niz_reverse_remark(&s, at, x[i], n_y, y);
         }
     }
     if (z) niz_free(z, s.g);
     niz_cone_free(&s.cone);
+}
+
+void niz_vjp_at(niz_at at, int n_y, const niz_t *y, const niz_t *gy, int n_x, const niz_t *x,
+                niz_t *gx)
+{
+    niz_reverse_run(at, "vjp", n_y, y, gy, n_x, x, gx);
 }
 
 void niz_grad_at(niz_at at, niz_t y, int n, const niz_t *x, niz_t *gx)
@@ -141,5 +190,5 @@ void niz_grad_at(niz_at at, niz_t y, int n, const niz_t *x, niz_t *gx)
         return;
     }
     niz_t one = niz_full_like_at(at, y, 1);
-    niz_vjp_at(at, 1, &y, &one, n, x, gx);
+    niz_reverse_run(at, "grad", 1, &y, &one, n, x, gx);
 }

@@ -1,14 +1,14 @@
 /* child.c - another program, run within limits: how libniz calls the C compiler.
  *
  * The program is started by posix_spawn with an argument vector, so no text of a user ever meets a
- * shell.  It gets a process group of its own, default signals, an empty mask, /dev/null as stdin and
- * stdout, a pipe as stderr and no other descriptor: neither ours, which are all close-on-exec, nor
- * those of the host program, which may not be.
+ * shell.  It gets a process group of its own, default signals, an empty mask, /dev/null as stdin
+ * and stdout, a pipe as stderr and no other descriptor: neither ours, which are all close-on-exec,
+ * nor those of the host program, which may not be.
  *
- * The host's handling of SIGCHLD is not touched.  Only our own child is waited for, and the case that
- * its status is gone (SIGCHLD ignored, or a handler that waits for everybody) is one of the ends.
- * The group is killed while its leader is alive or an unreaped zombie: the number cannot have passed
- * to a stranger then.  A leader whose status is gone is not killed for the same reason.
+ * The host's handling of SIGCHLD is not touched.  Only our own child is waited for, and the case
+ * that its status is gone (SIGCHLD ignored, or a handler that waits for everybody) is one of the
+ * ends. The group is killed while its leader is alive or an unreaped zombie: the number cannot have
+ * passed to a stranger then.  A leader whose status is gone is not killed for the same reason.
  *
  * SPDX-License-Identifier: MIT */
 #include "exec/child.h"
@@ -25,6 +25,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifdef __GLIBC_PREREQ
+#define NIZ_CHILD_HAS_CLOSEFROM __GLIBC_PREREQ(2, 34)
+#endif
+
 static int64_t niz_child_now_ms(void)
 {
     struct timespec t;
@@ -32,7 +36,7 @@ static int64_t niz_child_now_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* ---- starting --------------------------------------------------------------------------------- */
+/* ---- starting -------------------------------------------------------------------------------- */
 
 /* stderr first: the pipe may itself be number 0 or 1 if the host has closed those. */
 static int niz_child_files(const niz_child *c, posix_spawn_file_actions_t *files, int pipe)
@@ -41,7 +45,7 @@ static int niz_child_files(const niz_child *c, posix_spawn_file_actions_t *files
     if (!error) error = posix_spawn_file_actions_addopen(files, 0, "/dev/null", O_RDONLY, 0);
     if (!error) error = posix_spawn_file_actions_addopen(files, 1, "/dev/null", O_WRONLY, 0);
     if (!error) error = posix_spawn_file_actions_addfchdir_np(files, c->dir);
-#if defined __GLIBC__ && __GLIBC_PREREQ(2, 34)
+#if NIZ_CHILD_HAS_CLOSEFROM
     if (!error) error = posix_spawn_file_actions_addclosefrom_np(files, 3);
 #endif
     return error;
@@ -80,7 +84,7 @@ static int niz_child_spawn(const niz_child *c, int pipe, pid_t *pid)
     return error;
 }
 
-/* ---- watching --------------------------------------------------------------------------------- */
+/* ---- watching -------------------------------------------------------------------------------- */
 
 /* Keeps the beginning and drains the rest, so that a talkative child is never blocked. */
 static void niz_child_keep(niz_child *c, const char *text, size_t n)
@@ -150,7 +154,7 @@ static niz_child_life niz_child_watch(niz_child *c, pid_t pid, int pidfd, int pi
     }
 }
 
-/* ---- ending ----------------------------------------------------------------------------------- */
+/* ---- ending ---------------------------------------------------------------------------------- */
 
 static void niz_child_reap(niz_child *c, pid_t pid, niz_child_life life)
 {

@@ -1,16 +1,16 @@
 /* compiler.c - the system's C compiler: which one, its flags, one run of it.
  *
  * Finding it starts no process: a compiler is known by its path, size, time and inode.  The program
- * it runs as and the programs it starts in turn are all found through absolute names, so the current
- * directory has no say; of the environment it sees a PATH without relative entries, TMPDIR and
- * LC_ALL=C, and none of the many variables by which compilers can be given further flags.  With
+ * it runs as and the programs it starts in turn are all found through absolute names, so the
+ * current directory has no say; of the environment it sees a PATH without relative entries, TMPDIR
+ * and LC_ALL=C, and none of the many variables by which compilers can be given further flags.  With
  * AT_SECURE there is no compiler: a program that runs with more rights than its user has must start
  * nothing the user chose.
  *
- * A run has a fresh directory 0700 as its current one and as its TMPDIR.  All names in it are plain,
- * whatever the user's directories are called; nothing in it is anybody else's; and what a killed
- * compiler leaves goes with it.  If we are killed ourselves the directory stays, until a later
- * context finds it old.
+ * A run has a fresh directory 0700 as its current one and as its TMPDIR.  All names in it are
+ * plain, whatever the user's directories are called; nothing in it is anybody else's; and what a
+ * killed compiler leaves goes with it.  If we are killed ourselves the directory stays, until a
+ * later context finds it old.
  *
  * SPDX-License-Identifier: MIT */
 #include "exec/compiler.h"
@@ -30,7 +30,7 @@
 #define NIZ_COMPILER_LIMIT_S 60
 #define NIZ_COMPILER_MAX_OBJECT (64 << 20)
 
-/* ---- finding ---------------------------------------------------------------------------------- */
+/* ---- finding --------------------------------------------------------------------------------- */
 
 static char *niz_compiler_copy(niz *z, const char *s)
 {
@@ -130,7 +130,7 @@ void niz_compiler_drop(niz *z, niz_compiler *c)
     *c = (niz_compiler){0};
 }
 
-/* ---- flags ------------------------------------------------------------------------------------ */
+/* ---- flags ----------------------------------------------------------------------------------- */
 
 niz_isa niz_compiler_isa(const char *name)
 {
@@ -173,7 +173,7 @@ void niz_compiler_args(niz_target t, const char *arg[NIZ_COMPILER_ARGS])
     arg[n] = NULL;
 }
 
-/* ---- one run ---------------------------------------------------------------------------------- */
+/* ---- one run --------------------------------------------------------------------------------- */
 
 static void niz_compiler_say_end(const niz_compiler *c, const niz_child *child, niz_compiled *out)
 {

@@ -1,8 +1,8 @@
 /* files.c - files and folders that must be our own.
  *
- * Everything is opened relative to a directory's descriptor, without following a last link, and then
- * judged by fstat of what was opened: what is checked is what is used, whoever renames things in
- * between.
+ * Everything is opened relative to a directory's descriptor, without following a last link, and
+ * then judged by fstat of what was opened: what is checked is what is used, whoever renames things
+ * in between.
  *
  * SPDX-License-Identifier: MIT */
 #include "exec/files.h"
@@ -70,7 +70,7 @@ bool niz_files_write(int fd, const void *data, size_t n)
     return true;
 }
 
-/* ---- folders ---------------------------------------------------------------------------------- */
+/* ---- folders --------------------------------------------------------------------------------- */
 
 /* The folder by this name, if it is one of ours. */
 static int niz_folder_open(int parent, const char *name)

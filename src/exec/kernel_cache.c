@@ -7,24 +7,25 @@
  * A kernel is made once, however many contexts ask: whoever works on it has claimed it.  A claim is
  * given up when its context closes, and then the worker of any other context that wants the kernel
  * takes it over.  `claimed`, `refs` and the lists change under the lock; `object` and `why` are
- * written by the claimant before the state is, which is the only thing read without the lock; and the
- * text is the claimant's until then.
+ * written by the claimant before the state is, which is the only thing read without the lock; and
+ * the text is the claimant's until then.
  *
  * A kernel lives as long as somebody holds it: each context that asked, and a claimant.  Then it is
  * unloaded.  So a process whose contexts are closed holds nothing, and a context that drops an old
  * plan gives its code back; opening the same again costs a load from disk, some 0.1 ms.
  *
- * Kernels and what a worker's thread makes come from malloc: they belong to no context, and a context's
- * allocator need not bear two threads.  What belongs to one context is allocated by its own thread
- * through niz_realloc.
+ * Kernels and what a worker's thread makes come from malloc: they belong to no context, and a
+ * context's allocator need not bear two threads.  What belongs to one context is allocated by its
+ * own thread through niz_realloc.
  *
- * Each context has a worker thread of its own, made when first needed.  It blocks all signals, so the
- * host's handlers never run on it, and a limit on file sizes is an error code to it, not an end.
+ * Each context has a worker thread of its own, made when first needed.  It blocks all signals, so
+ * the host's handlers never run on it, and a limit on file sizes is an error code to it, not an
+ * end.
  *
- * fork: the child has the table, but no worker and no claimant.  The lock is held across the fork, and
- * no object is being loaded then; the child's handler takes all claims back.  A context that notices
- * it was forked forgets its worker without touching it, and above all without waking or killing what
- * is the parent's.
+ * fork: the child has the table, but no worker and no claimant.  The lock is held across the fork,
+ * and no object is being loaded then; the child's handler takes all claims back.  A context that
+ * notices it was forked forgets its worker without touching it, and above all without waking or
+ * killing what is the parent's.
  *
  * SPDX-License-Identifier: MIT */
 #include "exec/kernel_cache.h"
@@ -107,7 +108,7 @@ static void niz_kernel_await(void)
     pthread_cond_wait(&niz_kernel_table.changed, &niz_kernel_table.lock);
 }
 
-/* ---- the table (under the lock) --------------------------------------------------------------- */
+/* ---- the table (under the lock) -------------------------------------------------------------- */
 
 static niz_kernel **niz_kernel_slot(XXH128_hash_t key)
 {
@@ -147,10 +148,10 @@ static void niz_kernel_settle(niz_kernel *e, niz_kernel_state state, void *objec
     niz_kernel_changed();
 }
 
-/* ---- loading ---------------------------------------------------------------------------------- */
+/* ---- loading --------------------------------------------------------------------------------- */
 
-/* A fork in the middle of a load would leave the child with a broken loader, so forks wait for these
- * to be over.  No lock of ours is held inside: the loader runs others' constructors. */
+/* A fork in the middle of a load would leave the child with a broken loader, so forks wait for
+ * these to be over.  No lock of ours is held inside: the loader runs others' constructors. */
 static uint64_t niz_kernel_load_begin(void)
 {
     niz_kernel_lock();
@@ -197,7 +198,7 @@ static void niz_kernel_free(niz_kernel *e)
     free(e);
 }
 
-/* ---- fork ------------------------------------------------------------------------------------- */
+/* ---- fork ------------------------------------------------------------------------------------ */
 
 /* A load that does not end is not worth a fork that never returns. */
 static void niz_kernel_fork_prepare(void)
@@ -234,7 +235,8 @@ static void niz_kernel_fork_handlers(void)
     pthread_atfork(niz_kernel_fork_prepare, niz_kernel_unlock, niz_kernel_fork_child);
 }
 
-/* The worker is the parent's, and the eventfd is shared with it: writing to it would cancel there. */
+/* The worker is the parent's, and the eventfd is shared with it: writing to it would cancel there.
+ * */
 static void niz_kernels_adopt(niz_kernels *k)
 {
     if (k->forks == niz_kernel_table.forks) return;
@@ -244,7 +246,7 @@ static void niz_kernels_adopt(niz_kernels *k)
     k->cancel = -1;
 }
 
-/* ---- making a kernel (the claimant, outside the lock) ----------------------------------------- */
+/* ---- making a kernel (the claimant, outside the lock) ---------------------------------------- */
 
 static int64_t niz_kernel_now_ns(void)
 {
@@ -275,8 +277,8 @@ static bool niz_kernel_from_file(niz_kernels *k, niz_kernel *e)
 }
 
 /* A cache where nothing may be run (noexec) serves all the same, by way of memory.  Writing that
- * memory may meet a limit on file sizes, so it is left to the worker.  Another process may also have
- * filled the cache since it was looked at. */
+ * memory may meet a limit on file sizes, so it is left to the worker.  Another process may also
+ * have filled the cache since it was looked at. */
 static bool niz_kernel_from_cached_bytes(niz_kernels *k, niz_kernel *e)
 {
     int fd;
@@ -332,7 +334,7 @@ static void niz_kernel_make(niz_kernels *k, niz_kernel *e)
     free(c.bytes);
 }
 
-/* ---- the worker ------------------------------------------------------------------------------- */
+/* ---- the worker ------------------------------------------------------------------------------ */
 
 static niz_kernel *niz_kernels_next(const niz_kernels *k)
 {
@@ -381,7 +383,7 @@ static bool niz_kernels_start(niz_kernels *k)
     return k->working;
 }
 
-/* ---- requests --------------------------------------------------------------------------------- */
+/* ---- requests -------------------------------------------------------------------------------- */
 
 static niz_kernel *niz_kernel_new(XXH128_hash_t key, const char *text, niz_target t)
 {
@@ -520,7 +522,7 @@ void niz_kernel_release(niz_kernels *k, niz_kernel *kernel)
     if (*link && !--(*link)->requests) niz_kernels_remove(k, link);
 }
 
-/* ---- asking ----------------------------------------------------------------------------------- */
+/* ---- asking ---------------------------------------------------------------------------------- */
 
 void *niz_kernel_symbol(const niz_kernel *kernel, const char *name)
 {
@@ -557,7 +559,7 @@ void niz_kernels_why(niz_kernels *k, char *text, size_t room)
     niz_kernel_unlock();
 }
 
-/* ---- opening and closing ---------------------------------------------------------------------- */
+/* ---- opening and closing --------------------------------------------------------------------- */
 
 niz_kernels *niz_kernels_open(niz *z, const niz_kernel_options *options)
 {
@@ -573,7 +575,8 @@ niz_kernels *niz_kernels_open(niz *z, const niz_kernel_options *options)
     k->forks = niz_kernel_table.forks;
     niz_compiler_find(z, &k->compiler);
     if (o.limit_ms) k->compiler.limit_ms = o.limit_ms;
-    niz_kernel_disk_open(&k->disk, o.disk_bytes);
+    k->disk.fd = -1;
+    if (k->compiler.path) niz_kernel_disk_open(&k->disk, o.disk_bytes);
     memcpy(k->none.why.text, k->compiler.why, sizeof k->compiler.why);
     atomic_init(&k->none.head.state, NIZ_KERNEL_FAILED);
     return k;

@@ -4,10 +4,11 @@
  *                          │ yes                    │ yes                │
  *   state READY  <─────────┴────────────────────────┴────────────────────┘
  *
- * A context opens one niz_kernels and uses it from the thread that uses the context; a kernel's state
- * and symbols may be asked for by any thread.  Nothing here is an error of the user's: where there is
- * no compiler, no cache, or no way to load, kernels are FAILED with a reason and the interpreter does
- * the work.  (Only the context's own allocator failing is an error of the context, as everywhere.)
+ * A context opens one niz_kernels and uses it from the thread that uses the context; a kernel's
+ * state and symbols may be asked for by any thread.  Nothing here is an error of the user's: where
+ * there is no compiler, no cache, or no way to load, kernels are FAILED with a reason and the
+ * interpreter does the work.  (Only the context's own allocator failing is an error of the context,
+ * as everywhere.)
  *
  * SPDX-License-Identifier: MIT */
 #ifndef NIZ_KERNEL_CACHE_H
@@ -52,10 +53,11 @@ niz_kernels *niz_kernels_open(niz *z, const niz_kernel_options *options);
 /** Kills a compiler at work, waits for the worker thread (not long) and gives all kernels back. */
 void niz_kernels_close(niz_kernels *k);
 
-/** The kernel of this text: a translation unit in plain C11 without #include, of which functions are
- *  found by name.  ASYNC returns at once, with what is in memory or on disk READY; SYNC when the
- *  kernel is READY or FAILED.  The same text gives the same handle; each request wants one release,
- *  or the close does it.  NULL is a kernel without memory, and FAILED to all functions below. */
+/** The kernel of this text: a translation unit in plain C11 without #include, of which functions
+ *  are found by name.  ASYNC returns at once, with what is in memory or on disk READY; SYNC when
+ *  the kernel is READY or FAILED.  The same text gives the same handle; each request wants one
+ *  release, or the close does it.  NULL is a kernel without memory, and FAILED to all functions
+ *  below. */
 niz_kernel *niz_kernel_request(niz_kernels *k, const char *text, niz_target t,
                                niz_kernel_mode mode);
 void niz_kernel_release(niz_kernels *k, niz_kernel *kernel);
@@ -76,8 +78,8 @@ static inline niz_kernel_state niz_kernel_state_of(const niz_kernel *kernel)
     return (niz_kernel_state)atomic_load_explicit(&head->state, memory_order_acquire);
 }
 
-/** A function of a READY kernel; NULL if it has none by that name, or is not READY.  Valid until the
- *  kernel is released; keep it, as finding it takes the loader's lock. */
+/** A function of a READY kernel; NULL if it has none by that name, or is not READY.  Valid until
+ *  the kernel is released; keep it, as finding it takes the loader's lock. */
 void *niz_kernel_symbol(const niz_kernel *kernel, const char *name);
 
 /** Why it is FAILED; "" if it is not. */
@@ -88,8 +90,8 @@ niz_kernel_counts niz_kernels_counts(niz_kernels *k);
 /** The compiler's absolute path, or NULL. */
 const char *niz_kernels_compiler(const niz_kernels *k);
 
-/** Why there is no compiler, no cache on disk, or why the last kernel was not kept there; "": all is
- *  well.  Copied to text. */
+/** Why there is no compiler, no cache on disk, or why the last kernel was not kept there; "": all
+ *  is well.  Copied to text. */
 void niz_kernels_why(niz_kernels *k, char *text, size_t room);
 
 #endif

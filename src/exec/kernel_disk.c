@@ -1,19 +1,19 @@
 /* kernel_disk.c - compiled kernels on disk, kept from process to process.
  *
- * A file is named by its kernel's key, "<32 hex digits>.so": the object as the compiler made it, then
- * a seal of 48 bytes that loaders do not look at: a mark, the object's length, the key, and the
- * XXH3-128 of all before it.  A file that is cut, altered, or put under another key's name does not
- * match its seal.  The hash finds damage; that nobody else could have made the file is seen to by
- * ownership: the directory is 0700, ours and no link, the file ours and not writable by others.
+ * A file is named by its kernel's key, "<32 hex digits>.so": the object as the compiler made it,
+ * then a seal of 48 bytes that loaders do not look at: a mark, the object's length, the key, and
+ * the XXH3-128 of all before it.  A file that is cut, altered, or put under another key's name does
+ * not match its seal.  The hash finds damage; that nobody else could have made the file is seen to
+ * by ownership: the directory is 0700, ours and no link, the file ours and not writable by others.
  *
  * A file comes into being under a temporary name and gets its own by rename, so every name shows a
  * whole file or none, to any number of processes and whenever one is killed, and no lock is needed.
  * It is not synced: what a power cut leaves half-written fails its seal and is compiled anew.
  *
- * The size is looked at on a context's first store and then each time it has stored a sixteenth of the
- * limit.  If the directory has grown beyond the limit, the files not used for longest go until it is
- * down to seven eighths.  A file's time is its last use, to the hour.  Only names as above and
- * temporary ones an hour old are ever removed.
+ * The size is looked at on a context's first store and then each time it has stored a sixteenth of
+ * the limit.  If the directory has grown beyond the limit, the files not used for longest go until
+ * it is down to seven eighths.  A file's time is its last use, to the hour.  Only names as above
+ * and temporary ones an hour old are ever removed.
  *
  * SPDX-License-Identifier: MIT */
 #include "exec/kernel_disk.h"
@@ -46,7 +46,7 @@ typedef struct niz_kernel_seal {
 
 _Static_assert(sizeof(niz_kernel_seal) == 48, "the seal has no padding");
 
-/* ---- the directory ---------------------------------------------------------------------------- */
+/* ---- the directory --------------------------------------------------------------------------- */
 
 static void __attribute__((format(printf, 2, 3)))
 niz_kernel_disk_say(niz_kernel_disk *d, const char *format, ...)
@@ -69,13 +69,18 @@ static void niz_kernel_disk_make(char *path)
     mkdir(path, 0700);
 }
 
-/* Opens a directory only if it is safely ours.  A slash at the end would make open follow a link. */
+/* Opens a directory only if it is safely ours.  A slash at the end would make open follow a link.
+ * */
 static int niz_kernel_disk_take(niz_kernel_disk *d, char *path)
 {
     struct stat st;
     for (size_t n = strlen(path); n > 1 && path[n - 1] == '/'; n--) path[n - 1] = 0;
-    niz_kernel_disk_make(path);
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    const int how = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+    int fd = open(path, how);
+    if (fd < 0 && errno == ENOENT) {
+        niz_kernel_disk_make(path);
+        fd = open(path, how);
+    }
     if (fd < 0) niz_kernel_disk_say(d, "no kernel cache: %s: %s", path, strerror(errno));
     if (fd < 0 || fstat(fd, &st)) return fd;
     if (st.st_uid == geteuid() && (st.st_mode & 07777) == 0700) return fd;
@@ -139,7 +144,7 @@ void niz_kernel_disk_close(niz_kernel_disk *d)
     d->fd = -1;
 }
 
-/* ---- finding ---------------------------------------------------------------------------------- */
+/* ---- finding --------------------------------------------------------------------------------- */
 
 #define NIZ_KERNEL_DISK_NAME 35 /* 32 digits and ".so" */
 
@@ -208,7 +213,7 @@ niz_kernel_found niz_kernel_disk_find(const niz_kernel_disk *d, XXH128_hash_t ke
     return NIZ_KERNEL_DAMAGED;
 }
 
-/* ---- keeping within the limit ----------------------------------------------------------------- */
+/* ---- keeping within the limit ---------------------------------------------------------------- */
 
 typedef struct niz_kernel_file {
     char name[NIZ_KERNEL_DISK_NAME + 1];
@@ -280,7 +285,7 @@ static void niz_kernel_disk_measure(niz_kernel_disk *d)
     d->fresh = 0;
 }
 
-/* ---- storing ---------------------------------------------------------------------------------- */
+/* ---- storing --------------------------------------------------------------------------------- */
 
 /* A name left by a killed process of the same number, or taken by one in another container, is
  * passed over. */

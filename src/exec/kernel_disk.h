@@ -22,7 +22,11 @@ typedef struct niz_kernel_disk {
 void niz_kernel_disk_open(niz_kernel_disk *d, uint64_t limit);
 void niz_kernel_disk_close(niz_kernel_disk *d);
 
-typedef enum niz_kernel_found { NIZ_KERNEL_ABSENT, NIZ_KERNEL_DAMAGED, NIZ_KERNEL_FOUND } niz_kernel_found;
+typedef enum niz_kernel_found {
+    NIZ_KERNEL_ABSENT,
+    NIZ_KERNEL_DAMAGED,
+    NIZ_KERNEL_FOUND
+} niz_kernel_found;
 
 /** A kernel's object: *fd open on a file that was checked through *fd itself, *bytes (malloc) and n
  *  what it holds; the caller closes and frees.  DAMAGED: a file by that name is not what it should

@@ -12,7 +12,7 @@
 
 #include <string.h>
 
-/* ---- the text's characters, spliced lines joined ---------------------------------------------- */
+/* ---- the text's characters, spliced lines joined --------------------------------------------- */
 
 /* Compilers forgive blanks between the backslash and the line's end. */
 static const char *niz_kernel_key_splice(const char *p)
@@ -37,7 +37,7 @@ static char niz_kernel_key_peek(const char *p)
     return *niz_kernel_key_splice(p);
 }
 
-/* ---- what is hashed --------------------------------------------------------------------------- */
+/* ---- what is hashed -------------------------------------------------------------------------- */
 
 typedef struct niz_key_sink {
     XXH3_state_t *hash;

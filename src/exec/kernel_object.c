@@ -3,7 +3,8 @@
  * dlopen wants a path.  /proc/self/fd/N names an open file itself, so that what was checked is what
  * is loaded, whatever happens to its name, and files without a name can be loaded too.  But the
  * loader takes two objects of one path for the same, and descriptors' numbers come again; so each
- * load spells the path in its own way: the bits of a serial number as "/" and "/./" between its parts.
+ * load spells the path in its own way: the bits of a serial number as "/" and "/./" between its
+ * parts.
  *
  * SPDX-License-Identifier: MIT */
 #include "exec/kernel_object.h"
@@ -20,7 +21,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* ---- checking --------------------------------------------------------------------------------- */
+/* ---- checking -------------------------------------------------------------------------------- */
 
 static bool niz_kernel_object_within(uint64_t offset, uint64_t size, size_t n)
 {
@@ -56,7 +57,7 @@ bool niz_kernel_object_whole(const unsigned char *bytes, size_t n)
     return load && dynamic;
 }
 
-/* ---- loading ---------------------------------------------------------------------------------- */
+/* ---- loading --------------------------------------------------------------------------------- */
 
 void *niz_kernel_object_load(int fd, uint64_t serial, niz_reason *why)
 {

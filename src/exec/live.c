@@ -32,7 +32,8 @@ bool niz_live_begin(niz *z, niz_live *live, uint32_t n)
     if (!niz_grow(z, &live->number, sizeof *live->number, &live->number_capacity, n) ||
         !niz_grow(z, &live->epoch, sizeof *live->epoch, &live->epoch_capacity, n))
         return false;
-    memset(live->epoch + before, 0, sizeof *live->epoch * (live->epoch_capacity - before));
+    if (live->epoch_capacity > before)
+        memset(live->epoch + before, 0, sizeof *live->epoch * (live->epoch_capacity - before));
     if (++live->now == 0) { /* once in four billion runs */
         memset(live->epoch, 0, sizeof *live->epoch * live->epoch_capacity);
         live->now = 1;
@@ -77,10 +78,15 @@ static bool niz_live_stale(niz_recording *r, niz_live *live)
         char where[256], update[256];
         niz_place_text(value->place, where, sizeof where);
         niz_place_text(&(niz_place){p->updated_at, NULL, NULL}, update, sizeof update);
-        niz_fail(r->z, (niz_at){0}, NIZ_E_VERSION,
-                 "%s%s needs %s as it was before the update%s; read both at once: "
-                 "NIZ_RUN(z, loss, it)",
-                 value->op->name, where, p->name, update);
+        if (!p->updated_at.file)
+            niz_fail(r->z, (niz_at){0}, NIZ_E_VERSION,
+                     "%s%s needs %s as it was before it was set from outside", value->op->name,
+                     where, p->name);
+        else
+            niz_fail(r->z, (niz_at){0}, NIZ_E_VERSION,
+                     "%s%s needs %s as it was before the update%s; read both at once: "
+                     "NIZ_RUN(z, loss, it)",
+                     value->op->name, where, p->name, update);
         return false;
     }
     return false;

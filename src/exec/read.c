@@ -160,6 +160,7 @@ static const void *niz_read_run(niz_at at, const char *name, niz_t t, const niz_
 
 niz_status niz_read_at(niz_at at, niz_t t, void *out, size_t bytes)
 {
+    if (!t.z) return NIZ_E_STALE; /* an empty handle: there is no context to say it */
     NIZ_CONTROL;
     const niz_node *n;
     int64_t constant;

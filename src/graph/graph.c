@@ -243,8 +243,8 @@ static bool niz_op_table_grow(niz_op_table *t)
 const niz_op *niz_op_table_find(const niz_op_table *t, const char *name, size_t length)
 {
     for (uint32_t i = 0; i < t->capacity; i++) {
-        const niz_op *op = t->slot[i].op;
-        if (op && strlen(op->name) == length && !memcmp(op->name, name, length)) return op;
+        const char *met = t->slot[i].op ? t->slot[i].name : NULL;
+        if (met && strlen(met) == length && !memcmp(met, name, length)) return t->slot[i].op;
     }
     return NULL;
 }
@@ -262,6 +262,8 @@ static uint64_t niz_op_table_add(niz_op_table *t, const niz_op *op)
     if (t->n + 1 > t->capacity / 2 && !niz_op_table_grow(t)) return 0;
     uint32_t i = niz_op_slot(t, op);
     t->slot[i].op = op;
+    t->slot[i].name = op->name;
+    t->slot[i].map = op->map;
     t->slot[i].hash = XXH3_64bits(op->name, strlen(op->name)) | 1;
     t->n++;
     return t->slot[i].hash;
@@ -271,7 +273,14 @@ uint64_t niz_op_table_hash(niz_op_table *t, const niz_op *op)
 {
     if (t->capacity) {
         uint32_t i = niz_op_slot(t, op);
-        if (t->slot[i].op) return t->slot[i].hash;
+        bool same = t->slot[i].name == op->name && t->slot[i].map == op->map;
+        if (t->slot[i].op && same) return t->slot[i].hash;
+        if (t->slot[i].op) {
+            niz_fail(t->z, (niz_at){0}, NIZ_E_ARGUMENT,
+                     "the record of \"%s\" is not what it was: a record must outlive the context "
+                     "and never change", op->name);
+            return 0;
+        }
     }
     return niz_op_table_add(t, op);
 }

@@ -56,6 +56,7 @@ typedef struct niz_op_table {
     niz *z;
     struct {
         const niz_op *op;
+        const char *name, *map; /* of the record as it was met: it must not change */
         uint64_t hash;
     } *slot;
     uint32_t capacity, n; /* capacity a power of two */

@@ -24,6 +24,7 @@ static bool niz_leaf_fits(niz_recording *r, niz_at at, niz_dtype dtype, const ni
 
 niz_t niz_from_at(niz_at at, niz *z, niz_dtype dtype, niz_shape shape, const void *data)
 {
+    NIZ_FUNCTION(z, at, "from");
     niz_recording *r = niz_recording_of(z);
     if (!r || z->status || !niz_leaf_fits(r, at, dtype, &shape)) return niz_inert(z);
     if (!data && niz_shape_count(&shape)) {
@@ -42,6 +43,7 @@ niz_t niz_from_at(niz_at at, niz *z, niz_dtype dtype, niz_shape shape, const voi
 
 niz_t niz_copy_from_at(niz_at at, niz *z, niz_dtype dtype, niz_shape shape, const void *data)
 {
+    NIZ_FUNCTION(z, at, "copy_from");
     niz_t t = niz_from_at(at, z, dtype, shape, data);
     if (t.id == NIZ_NONE) return t;
     niz_recording *r = niz_recording_of(z);
@@ -67,6 +69,12 @@ static float niz_leaf_f32(double value)
 
 niz_t niz_scalar_at(niz_at at, niz *z, niz_dtype dtype, double value)
 {
+    NIZ_FUNCTION(z, at, "scalar");
+    niz_recording *r = niz_recording_of(z);
+    const niz_shape scalar = {0};
+    if (!r || z->status || !niz_leaf_fits(r, at, dtype, &scalar) ||
+        !niz_number_fits(z, at, "scalar", dtype, value))
+        return niz_inert(z);
     union {
         float f32;
         double f64;
@@ -74,25 +82,15 @@ niz_t niz_scalar_at(niz_at at, niz *z, niz_dtype dtype, double value)
         int64_t i64;
         uint8_t u8;
     } v = {.f64 = 0};
-    bool whole = value >= -0x1p63 && value < 0x1p63 && value == trunc(value);
     switch (dtype) {
     case NIZ_F32: v.f32 = niz_leaf_f32(value); break;
     case NIZ_F64: v.f64 = value; break;
-    case NIZ_I32: whole = whole && value >= INT32_MIN && value <= INT32_MAX; break;
-    case NIZ_U8: whole = whole && value >= 0 && value <= UINT8_MAX; break;
-    default: break;
+    case NIZ_I32: v.i32 = (int32_t)value; break;
+    case NIZ_I64: v.i64 = (int64_t)value; break;
+    case NIZ_U8:
+    case NIZ_BOOL: v.u8 = (uint8_t)value; break;
     }
-    if (!niz_dtype_is_float(dtype)) {
-        if (!whole && z) {
-            niz_fail(z, at, NIZ_E_DTYPE, "the number %g is no %s", value, niz_dtype_name(dtype));
-            return niz_inert(z);
-        }
-        if (dtype == NIZ_I32) v.i32 = (int32_t)value;
-        if (dtype == NIZ_I64) v.i64 = (int64_t)value;
-        if (dtype == NIZ_U8) v.u8 = (uint8_t)value;
-        if (dtype == NIZ_BOOL) v.u8 = value != 0;
-    }
-    return niz_copy_from_at(at, z, dtype, (niz_shape){0}, &v);
+    return niz_copy_from_at(at, z, dtype, scalar, &v);
 }
 
 /* ---- operands that may be numbers ----------------------------------------------------------- */
@@ -100,30 +98,53 @@ niz_t niz_scalar_at(niz_at at, niz *z, niz_dtype dtype, double value)
 bool niz_number_fits(niz *z, niz_at at, const char *name, niz_dtype dtype, double v)
 {
     if (niz_dtype_is_float(dtype)) return true;
-    double lo = dtype == NIZ_I32 ? INT32_MIN : dtype == NIZ_I64 ? -0x1p53 : 0;
+    double lo = dtype == NIZ_I32 ? INT32_MIN : dtype == NIZ_I64 ? 1 - 0x1p53 : 0;
     double hi = dtype == NIZ_I32   ? INT32_MAX
-                : dtype == NIZ_I64 ? 0x1p53
+                : dtype == NIZ_I64 ? 0x1p53 - 1
                 : dtype == NIZ_U8  ? UINT8_MAX
                                    : 1;
     if (v == trunc(v) && v >= lo && v <= hi) return true;
-    niz_fail(z, at, NIZ_E_DTYPE, "%s: the number %.17g does not fit a tensor of %s; niz_cast it",
-             name, v, niz_dtype_name(dtype));
+    niz_fail_of(z, at, name, NIZ_E_DTYPE, "the number %.17g does not fit a tensor of %s; %s", v,
+                niz_dtype_name(dtype),
+                fabs(v) >= 0x1p53 ? "beyond 2^53 niz_copy_from takes integers" : "niz_cast it");
     return false;
 }
 
-bool niz_operands(niz_at at, const char *name, niz_arg a, niz_arg b, niz_t out[2])
+niz *niz_operands_context(niz_arg a, niz_arg b)
 {
-    const niz_arg arg[2] = {a, b};
-    niz_arg tensor = a.is_number ? b : a;
-    niz *z = tensor.is_number ? NULL : tensor.t.z;
+    niz *z = a.is_number ? NULL : a.t.z;
+    return z || b.is_number ? z : b.t.z;
+}
+
+/* The number is rounded already: what it was is not known here. */
+static bool niz_operand_is_exact(niz *z, niz_at at, const char *name, niz_arg a)
+{
+    if (!a.is_inexact) return true;
+    niz_fail_of(z, at, name, NIZ_E_ARGUMENT,
+                "an integer near %.17g that no double holds; niz_copy_from takes it", a.number);
+    return false;
+}
+
+bool niz_operands(niz *z, niz_at at, const char *name, niz_arg a, niz_arg b, niz_t out[2])
+{
     niz_recording *r = niz_recording_of(z);
     out[0] = out[1] = niz_inert(z);
-    if (!r || z->status || !niz_handle_node(r, at, tensor.t, "an operand")) return false;
-    niz_dtype dtype = niz_dtype_of(tensor.t);
+    if (!r || z->status) return false;
+    if (a.is_number && b.is_number) {
+        niz_fail_of(z, at, name, NIZ_E_DTYPE,
+                    "a and b are numbers, whose dtype is not known; make one of them a tensor with "
+                    "niz_number_like or niz_full_like");
+        return false;
+    }
+    if (!a.is_number && !niz_handle_node_of(r, at, name, a.t, "a")) return false;
+    if (!b.is_number && !niz_handle_node_of(r, at, name, b.t, "b")) return false;
+    niz_dtype dtype = niz_dtype_of(a.is_number ? b.t : a.t);
+    const niz_arg arg[2] = {a, b};
     for (int i = 0; i < 2; i++) {
         if (!arg[i].is_number)
             out[i] = arg[i].t;
-        else if (!niz_number_fits(z, at, name, dtype, arg[i].number))
+        else if (!niz_operand_is_exact(z, at, name, arg[i]) ||
+                 !niz_number_fits(z, at, name, dtype, arg[i].number))
             return false;
         else
             out[i] = niz_literal(z, at, dtype, arg[i].number);

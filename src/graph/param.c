@@ -133,21 +133,19 @@ static niz_t niz_init_value(niz *z, niz_at at, niz_dtype dtype, const niz_shape 
 static bool niz_param_initialise(niz_recording *r, niz_at at, const char *name, niz_dtype dtype,
                                  const niz_shape *shape, niz_init init, void *out, size_t bytes)
 {
-    niz_counters counters = r->counters;
-    int64_t steps = r->z->stats.steps;
     r->hold_assignments++;
     {
         NIZ_STEP(r->z);
-        niz_scope of = {r->scope, r->scope->path, r->scope->prefix, XXH3_64bits(name, strlen(name))};
+        niz_scope of = *r->scope;
+        of.parent = r->scope;
+        of.hash = XXH3_64bits(name, strlen(name));
         r->scope = &of;
-        r->step = UINT64_MAX;
+        r->step[0] = r->step[1] = NIZ_INIT_STEP;
         niz_t v = niz_init_value(r->z, at, dtype, shape, init);
         r->scope = of.parent;
         niz_read_at(at, v, out, bytes);
     }
     r->hold_assignments--;
-    r->counters = counters;
-    r->z->stats.steps = steps;
     return !r->z->status;
 }
 
@@ -190,7 +188,8 @@ static bool niz_param_same(niz *z, niz_at at, const niz_param *p, niz_dtype dtyp
                            const niz_shape *shape)
 {
     if (p->dtype == dtype && niz_shape_equal(&p->shape, shape)) return true;
-    niz_fail(z, at, NIZ_E_SHAPE, "the parameter \"%s\" is %s, asked for as %s", p->name,
+    niz_fail(z, at, p->dtype == dtype ? NIZ_E_SHAPE : NIZ_E_DTYPE,
+             "the parameter \"%s\" is %s, asked for as %s", p->name,
              niz_type_text(p->dtype, &p->shape).text, niz_type_text(dtype, shape).text);
     return false;
 }
@@ -200,28 +199,42 @@ static bool niz_param_same(niz *z, niz_at at, const niz_param *p, niz_dtype dtyp
 static void niz_param_note_use(niz_recording *r, niz_at at, niz_param *p)
 {
     if (r->function_depth) at = r->place.at;
-    bool again = p->asked_in_step == r->z->stats.steps && p->made_at.file;
+    bool again = p->asked_in_step == r->running && p->made_at.file;
     if (again && !p->clash_reported && (p->made_at.line != at.line || p->made_at.file != at.file)) {
         p->clash_reported = true;
         niz_remark(r->z, "the parameter \"%s\" is used at %s:%d and at %s:%d in one step", p->name,
                 p->made_at.file, p->made_at.line, at.file, at.line);
     }
     p->made_at = at;
-    p->asked_in_step = r->z->stats.steps;
+    p->asked_in_step = r->running;
+}
+
+/* The scopes' prefix and the name, or what is behind its "/"; false if it is empty or too long. */
+static bool niz_param_full_name(const niz_recording *r, const char *name, char *out, size_t size)
+{
+    if (!name) return false;
+    bool whole = name[0] == '/';
+    size_t n = strnlen(name += whole, size), prefix = 0;
+    if (!whole && r->scope->length) prefix = r->scope->length + 1;
+    if (!n || prefix + n >= size) return false;
+    memcpy(out, r->scope->prefix, prefix);
+    memcpy(out + prefix, name, n + 1);
+    return true;
 }
 
 static niz_t niz_param_named(niz_at at, niz *z, const char *name, niz_dtype dtype, niz_shape shape,
                              niz_init init, bool trainable)
 {
+    NIZ_FUNCTION(z, at, trainable ? "param" : "state");
     niz_recording *r = niz_recording_of(z);
     if (!r || z->status) return niz_inert(z);
     const char *fault = niz_shape_fault(&shape);
     char full[512];
-    bool whole = name && name[0] == '/';
-    if (whole) name++;
-    int n = name ? snprintf(full, sizeof full, "%s%s", whole ? "" : r->scope->prefix, name) : -1;
-    if (n <= 0 || n >= (int)sizeof full || !name[0])
-        niz_fail(z, at, NIZ_E_ARGUMENT, "a parameter's name has 1 to %zu characters", sizeof full - 1);
+    bool named = niz_param_full_name(r, name, full, sizeof full);
+    if (!named)
+        niz_fail(z, at, NIZ_E_ARGUMENT,
+                 "a parameter's name has at least one character and with its scopes at most %zu",
+                 sizeof full - 1);
     else if (fault || (unsigned)dtype >= NIZ_N_DTYPES)
         niz_fail(z, at, NIZ_E_SHAPE, "parameter \"%s\": %s", full, fault ? fault : "not a dtype");
     if (z->status) return niz_inert(z);
@@ -254,6 +267,7 @@ niz_t niz_state_at(niz_at at, niz *z, const char *name, niz_dtype dtype, niz_sha
 
 niz_t niz_find_at(niz_at at, niz *z, const char *name)
 {
+    NIZ_FUNCTION(z, at, "find");
     niz_recording *r = niz_recording_of(z);
     if (!r || z->status) return niz_inert(z);
     niz_param *p = name ? niz_param_lookup(r, name) : NULL;
@@ -267,6 +281,7 @@ niz_t niz_find_at(niz_at at, niz *z, const char *name)
 void niz_assign_at(niz_at at, niz_t param, niz_t value)
 {
     niz *z = param.z ? param.z : value.z;
+    NIZ_FUNCTION(z, at, "assign");
     niz_recording *r = niz_recording_of(z);
     if (!r || z->status) return;
     const niz_node *n = niz_handle_node(r, at, param, "the parameter of an assignment");
@@ -289,6 +304,7 @@ void niz_assign_at(niz_at at, niz_t param, niz_t value)
     z->stats.nodes_recorded++;
     r->g.node[id].version = ++p->newest;
     p->node = p->pending = id;
+    p->assigned_in_step = r->running;
     p->generation = r->g.node[id].generation;
 }
 
@@ -308,6 +324,7 @@ void niz_params_forget(niz_recording *r, uint32_t from_node)
         if (p->pending == NIZ_NONE || p->pending < from_node) continue;
         p->pending = NIZ_NONE;
         p->node = NIZ_NONE;
+        p->assigned_in_step = 0;
     }
 }
 
@@ -324,7 +341,8 @@ niz_param_info niz_param_get(const niz *z, int64_t i)
     if (i < 0 || i >= niz_param_count(z)) return (niz_param_info){.name = ""};
     const niz_recording *r = z->slot[NIZ_SLOT_RECORDING].state;
     const niz_param *p = &r->param[i];
-    return (niz_param_info){p->name, p->dtype, p->shape, p->trainable, p->data};
+    bool assigned = r->running && p->assigned_in_step == r->running;
+    return (niz_param_info){p->name, p->dtype, p->shape, p->trainable, p->data, assigned};
 }
 
 niz_param_info niz_param_of(niz_t param)
@@ -421,7 +439,7 @@ niz_status niz_param_set_all(niz *z, int64_t n, const niz_param_info *params)
 niz_status niz_param_set(niz *z, const char *name, niz_dtype dtype, niz_shape shape,
                          bool trainable, const void *data)
 {
-    return niz_param_set_all(z, 1, &(niz_param_info){name, dtype, shape, trainable, data});
+    return niz_param_set_all(z, 1, &(niz_param_info){name, dtype, shape, trainable, data, false});
 }
 
 void niz_param_hash(const niz *z, char hex[33])
@@ -453,7 +471,7 @@ struct niz_snapshot {
 niz_snapshot *niz_snapshot_take(niz *z)
 {
     niz_recording *r = niz_recording_of(z);
-    if (!r || z->status) return NULL;
+    if (!r || niz_run_at((niz_at){0}, z, 0, NULL)) return NULL; /* what is pending */
     size_t bytes = 0;
     for (size_t i = 0; i < r->n_params; i++) bytes += niz_param_bytes(&r->param[i]);
     niz_snapshot *s = niz_realloc(z, NULL, sizeof *s + bytes);
@@ -487,7 +505,7 @@ niz_status niz_snapshot_restore(niz *z, const niz_snapshot *s)
         niz_param_overwrite(&r->param[i], from);
         from += niz_param_bytes(&r->param[i]);
     }
-    r->counters = s->counters;
+    niz_counters_set(z, s->counters);
     return NIZ_OK;
 }
 

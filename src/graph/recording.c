@@ -63,19 +63,26 @@ static const niz_node *niz_handle_peek(niz_t t)
     return &r->g.node[t.id];
 }
 
+niz_node *niz_handle_node_of(niz_recording *r, niz_at at, const char *name, niz_t t,
+                             const char *what)
+{
+    niz_node *n = t.z == r->z ? (niz_node *)niz_handle_peek(t) : NULL;
+    if (n) return n;
+    const char *why = "is an empty handle, not a tensor";
+    if (t.z == r->z)
+        why = t.id == NIZ_NONE ? "is a tensor that an earlier error made inert"
+                               : "is a tensor of a step that has ended";
+    else if (t.z)
+        why = "is a tensor of another context";
+    else if (t.id == NIZ_NONE) /* niz_inert(NULL) */
+        why = "is an empty handle: made from numbers alone, or without a context";
+    niz_fail_of(r->z, at, name, NIZ_E_STALE, "%s %s", what, why);
+    return NULL;
+}
+
 niz_node *niz_handle_node(niz_recording *r, niz_at at, niz_t t, const char *what)
 {
-    if (t.z == r->z) {
-        niz_node *n = (niz_node *)niz_handle_peek(t);
-        if (n) return n;
-        niz_fail(r->z, at, NIZ_E_STALE, t.id == NIZ_NONE
-                     ? "%s is a tensor that an earlier error made inert"
-                     : "%s is a tensor of a step that has ended", what);
-    } else {
-        niz_fail(r->z, at, NIZ_E_STALE, t.z ? "%s is a tensor of another context"
-                                            : "%s is an empty handle, not a tensor", what);
-    }
-    return NULL;
+    return niz_handle_node_of(r, at, NULL, t, what);
 }
 
 bool niz_is_valid(niz_t t)
@@ -192,6 +199,19 @@ niz_status niz_fail(niz *z, niz_at at, niz_status status, const char *format, ..
     return status;
 }
 
+niz_status niz_fail_of(niz *z, niz_at at, const char *name, niz_status status, const char *format,
+                       ...)
+{
+    if (!z || z->status) return status;
+    char prefix[384];
+    niz_error_prefix(z, at, name, prefix, sizeof prefix);
+    va_list args;
+    va_start(args, format);
+    niz_context_fail(z, status, prefix, format, args);
+    va_end(args);
+    return status;
+}
+
 static void niz_message_set(niz *z, niz_status status, const char *format, ...)
 {
     va_list args;
@@ -219,13 +239,14 @@ static niz_t niz_refuse(niz_recording *r, niz_at at, const niz_infer *f)
 static bool niz_apply_fits(niz_recording *r, niz_at at, const niz_op *op, int n, niz_attrs attr)
 {
     if (op->arity >= 0 ? n != op->arity : n < 1 || n > NIZ_MAX_ARITY)
-        niz_fail(r->z, at, NIZ_E_ARGUMENT, "%s takes %d operands, not %d", op->name,
-                 op->arity >= 0 ? op->arity : NIZ_MAX_ARITY, n);
+        niz_fail_of(r->z, at, op->name, NIZ_E_ARGUMENT, "takes %s%d operand%s, not %d",
+                    op->arity >= 0 ? "" : "1 to ", op->arity >= 0 ? op->arity : NIZ_MAX_ARITY,
+                    op->arity == 1 ? "" : "s", n);
     else if (attr.n < 0 || attr.n > NIZ_MAX_ATTR)
-        niz_fail(r->z, at, NIZ_E_ARGUMENT, "%s has at most %d attributes, not %d", op->name,
-                 NIZ_MAX_ATTR, attr.n);
+        niz_fail_of(r->z, at, op->name, NIZ_E_ARGUMENT, "has at most %d attributes, not %d",
+                    NIZ_MAX_ATTR, attr.n);
     else if (!op->infer)
-        niz_fail(r->z, at, NIZ_E_ARGUMENT, "the record of %s has no .infer", op->name);
+        niz_fail_of(r->z, at, op->name, NIZ_E_ARGUMENT, "its record has no .infer");
     else if (op == &niz_op_assign)
         niz_fail(r->z, at, NIZ_E_ARGUMENT, "a parameter is assigned by niz_assign");
     else
@@ -247,7 +268,7 @@ niz_t niz_apply_in(niz *z, niz_at at, const niz_op *op, int n, const niz_t *x, n
     for (int i = 0; i < n; i++) {
         char what[2] = {(char)('a' + i % 26), 0};
         if (x[i].z != z || x[i].id >= r->g.n || r->g.node[x[i].id].generation != x[i].generation)
-            if (!niz_handle_node(r, at, x[i], what)) return niz_inert(z);
+            if (!niz_handle_node_of(r, at, op->name, x[i], what)) return niz_inert(z);
         arg[i] = x[i].id;
     }
     niz_infer f;
@@ -415,7 +436,8 @@ niz_scope_guard niz_scope_begin(niz *z, const char *format, ...)
         n = vsnprintf(printed, sizeof printed, format, args);
     }
     va_end(args);
-    const niz_scope *s = niz_scope_fits(r, n) ? niz_scope_new(r, name, (size_t)n) : NULL;
+    /* an empty name is no scope */
+    const niz_scope *s = niz_scope_fits(r, n) && n ? niz_scope_new(r, name, (size_t)n) : NULL;
     if (!s && !(s = niz_scope_again(r))) return (niz_scope_guard){NULL};
     r->scope = s;
     niz_guard_begin(z);

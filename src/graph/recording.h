@@ -40,7 +40,8 @@ typedef struct niz_frame {
 } niz_frame;
 
 /** A step that has drawn nothing yet has no number. */
-#define NIZ_NO_STEP UINT64_MAX
+#define NIZ_NO_STEP (UINT64_MAX - 1)
+#define NIZ_INIT_STEP UINT64_MAX /* the number of the steps that start parameters */
 
 typedef struct niz_recording {
     niz *z;
@@ -82,6 +83,12 @@ niz_recording *niz_recording_of(niz *z);
 
 /** The node of a handle, or NULL (NIZ_E_STALE set, naming what). */
 niz_node *niz_handle_node(niz_recording *r, niz_at at, niz_t t, const char *what);
+/** niz_handle_node and niz_fail for the operation of that name, where no niz_function_begin has
+ *  said it. */
+niz_node *niz_handle_node_of(niz_recording *r, niz_at at, const char *name, niz_t t,
+                             const char *what);
+niz_status niz_fail_of(niz *z, niz_at at, const char *name, niz_status status, const char *format,
+                       ...) NIZ_PRINTF(5, 6);
 niz_t niz_handle(const niz_recording *r, uint32_t id);
 
 /** The place for a node recorded now by a call at `at`. */
@@ -117,12 +124,15 @@ void niz_draws_free(niz_recording *r);
 /** A literal of rank 0. */
 niz_t niz_literal(niz *z, niz_at at, niz_dtype dtype, double value);
 
-/** Whether a tensor of dtype can hold a number (integers exactly); reports one that cannot. */
+/** Whether a tensor of dtype can hold a number (integers exactly); reports one that cannot.  From
+ *  2^53 on a double may be another integer rounded, so none of them is one. */
 bool niz_number_fits(niz *z, niz_at at, const char *name, niz_dtype dtype, double v);
 
 /** Turns operands into tensors: numbers become literals of the other's dtype.  False if it cannot
- *  (error set). */
-bool niz_operands(niz_at at, const char *name, niz_arg a, niz_arg b, niz_t out[2]);
+ *  (error set).  z: the context, by niz_operands_context. */
+bool niz_operands(niz *z, niz_at at, const char *name, niz_arg a, niz_arg b, niz_t out[2]);
+/** The context of the first operand that has one. */
+niz *niz_operands_context(niz_arg a, niz_arg b);
 
 /* parameters: param.c */
 void niz_params_free(niz_recording *r);

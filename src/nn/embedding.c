@@ -7,8 +7,8 @@ static bool fits(niz_at at, niz_t index, const char *name, niz_dtype dtype)
     if (!niz_layer_named(z, at, name) || !niz_layer_alive(at, index)) return false;
     niz_dtype d = niz_dtype_of(index);
     if (d != NIZ_I32 && d != NIZ_I64)
-        niz_fail(z, at, NIZ_E_DTYPE, "an index is i32 or i64, not %s", niz_layer_type(index).text);
-    else if (!niz_layer_is_float(dtype))
+        niz_fail(z, at, NIZ_E_DTYPE, "an index is i32 or i64, not %s", niz_describe(index).text);
+    else if (!niz_dtype_is_float(dtype))
         niz_fail(z, at, NIZ_E_DTYPE, "a table is f32 or f64, not %s", niz_dtype_name(dtype));
     else
         return true;

@@ -21,36 +21,19 @@ bool niz_layer_alive(niz_at at, niz_t x)
     return false;
 }
 
-bool niz_layer_is_float(niz_dtype d)
-{
-    return d == NIZ_F32 || d == NIZ_F64;
-}
-
 bool niz_layer_takes(niz_at at, niz_t x, int lo, int hi, const char *form)
 {
     if (!niz_layer_alive(at, x)) return false;
     int rank = niz_shape_of(x).rank;
     if (rank < lo || rank > hi)
         niz_fail(x.z, at, NIZ_E_SHAPE, "needs %s, not %s", form,
-                 rank ? niz_layer_type(x).text : "a scalar");
-    else if (!niz_layer_is_float(niz_dtype_of(x)))
+                 rank ? niz_describe(x).text : "a scalar");
+    else if (!niz_dtype_is_float(niz_dtype_of(x)))
         niz_fail(x.z, at, NIZ_E_DTYPE, "needs f32 or f64, not %s; niz_cast changes it",
-                 niz_layer_type(x).text);
+                 niz_describe(x).text);
     else
         return true;
     return false;
-}
-
-niz_layer_text niz_layer_type(niz_t x)
-{
-    niz_layer_text t;
-    niz_shape s = niz_shape_of(x);
-    size_t n = (size_t)snprintf(t.text, sizeof t.text, "%s[", niz_dtype_name(niz_dtype_of(x)));
-    for (int i = 0; i < s.rank; i++)
-        n += (size_t)snprintf(t.text + n, sizeof t.text - n, "%s%lld", i ? "," : "",
-                              (long long)s.dim[i]);
-    snprintf(t.text + n, sizeof t.text - n, "]");
-    return t;
 }
 
 bool niz_layer_alike(niz_t a, niz_t b)

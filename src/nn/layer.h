@@ -7,6 +7,7 @@
 #define NIZ_LAYER_H
 
 #include <niz/nn.h>
+#include <niz/op.h>
 
 /* Begins a layer: its parameters' names get its name before them, and its nodes and errors carry
  * the caller's place.  The scope comes first, so that the place has it: "linear at t.c:4 (fc1)". */
@@ -24,14 +25,6 @@ bool niz_layer_takes(niz_at at, niz_t x, int lo, int hi, const char *form);
 /** x is alive; otherwise the error is set. */
 bool niz_layer_alive(niz_at at, niz_t x);
 
-/** "f32[32,784]" */
-typedef struct niz_layer_text {
-    char text[200];
-} niz_layer_text;
-niz_layer_text niz_layer_type(niz_t x);
-
-bool niz_layer_is_float(niz_dtype d);
-
 /** Whether a and b are of one shape and dtype. */
 bool niz_layer_alike(niz_t a, niz_t b);
 
@@ -40,7 +33,6 @@ niz_init niz_layer_init(niz_init chosen, niz_init standard);
 
 /** U(±1/√n), the start of most layers' parameters; n = 0 gives zeros. */
 niz_init niz_layer_uniform(int64_t n);
-
 
 /** v [C] as [C,1,1..], to be broadcast against x [B,C,..]. */
 niz_t niz_layer_channels(niz_t v, niz_t x);

@@ -19,7 +19,7 @@ static bool pair_fits(niz_at at, niz_t y, niz_t target)
     if (niz_layer_alike(y, target)) return true;
     bool sizes = niz_dtype_of(y) == niz_dtype_of(target);
     niz_fail(y.z, at, sizes ? NIZ_E_SHAPE : NIZ_E_DTYPE, "the target is %s, not %s like the output",
-             niz_layer_type(target).text, niz_layer_type(y).text);
+             niz_describe(target).text, niz_describe(y).text);
     return false;
 }
 
@@ -61,10 +61,10 @@ static bool classes_fit(niz_at at, niz_t logits, niz_t classes)
     niz_dtype d = niz_dtype_of(classes);
     if (d != NIZ_I32 && d != NIZ_I64)
         niz_fail(z, at, NIZ_E_DTYPE, "classes are i32 or i64, not %s",
-                 niz_layer_type(classes).text);
+                 niz_describe(classes).text);
     else if (!niz_shape_equal(&c, &want))
         niz_fail(z, at, NIZ_E_SHAPE, "logits %s need one class a sample, not %s",
-                 niz_layer_type(logits).text, niz_layer_type(classes).text);
+                 niz_describe(logits).text, niz_describe(classes).text);
     else
         return true;
     return false;

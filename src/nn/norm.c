@@ -56,7 +56,7 @@ static bool batch_norm_fits(niz_at at, niz_t x, const char *name)
         return false;
     if (!niz_is_training(x.z) || channel_count(x) > 1) return true;
     niz_fail(x.z, at, NIZ_E_SHAPE, "training needs more than one element a channel, not %s",
-             niz_layer_type(x).text);
+             niz_describe(x).text);
     return false;
 }
 

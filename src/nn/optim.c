@@ -13,43 +13,73 @@
 
 #include "nn/layer.h"
 
-/* One niz_minimize: the numbers are f64 [] of data. */
+/* A number of this step, f64 [] of data or computed from such, and the same rounded to f32. */
+typedef struct number {
+    niz_t f64, f32;
+} number;
+
+/* One update. */
 typedef struct update {
     niz *z;
+    niz_at at;
     const niz_optim *o;
-    niz_t lr, l2, keep;          /* keep = 1 - lr decay */
-    niz_t momentum;              /* sgd */
-    niz_t beta1, rest1;          /* adam: rest = 1 - beta */
-    niz_t beta2, rest2, eps;
-    niz_t pace, spread;          /* lr/(1 - beta1^t), √(1 - beta2^t) */
+    number lr, l2, keep;        /* keep = 1 - lr decay */
+    number momentum;            /* sgd */
+    number beta1, rest1;        /* adam: rest = 1 - beta */
+    number beta2, rest2, eps;
+    number pace, spread;        /* lr/(1 - beta1^t), √(1 - beta2^t) */
+    bool again;                 /* this optimiser has counted this step before */
+    char name[1024];            /* "/<optimiser>/", room for "<parameter>.<slot>" */
+    size_t parameter, slot;     /* where these two begin */
 } update;
 
 typedef struct niz_optim_rule {
     const char *name;
     void (*prepare)(update *u);
-    niz_t (*move)(const update *u, const char *name, niz_t p, niz_t g); /* the next p */
+    niz_t (*move)(update *u, niz_t p, niz_t g); /* the next p */
 } niz_optim_rule;
 
 /* ---- what rules are made of ----------------------------------------------------------------- */
 
-static niz_t number(const update *u, double v)
+static number known(const update *u, double v)
 {
-    return niz_scalar(u->z, NIZ_F64, v);
+    return (number){.f64 = niz_scalar(u->z, NIZ_F64, v)};
 }
 
-/* v [] times x, in x's dtype */
-static niz_t scaled(niz_t v, niz_t x)
+static number computed(niz_t v)
 {
-    return niz_mul(niz_cast(v, niz_dtype_of(x)), x);
+    return (number){.f64 = v};
 }
 
-/* The state "<optimiser>/<parameter>.<slot>", of p's shape, zeros at first.  The slash makes the
- * name a full one: the scopes of the call are not its own. */
-static niz_t slot(const update *u, const char *parameter, const char *what, niz_t p)
+/* v in x's dtype */
+static niz_t rounded(number *v, niz_t x)
 {
-    char name[1024];
-    snprintf(name, sizeof name, "/%s/%s.%s", u->o->name, parameter, what);
-    return niz_state(u->z, name, niz_dtype_of(p), niz_shape_of(p), niz_constant_init(0));
+    if (niz_dtype_of(x) == NIZ_F64) return v->f64;
+    if (!v->f32.z) v->f32 = niz_cast(v->f64, NIZ_F32);
+    return v->f32;
+}
+
+static niz_t scaled(number *v, niz_t x)
+{
+    return niz_mul(rounded(v, x), x);
+}
+
+/* Puts text at its place in u->name; where it ends.  Names that are too long are cut here, but over
+ * the length that niz_state refuses. */
+static size_t name_put(update *u, size_t at, const char *text)
+{
+    size_t n = strnlen(text, sizeof u->name - 1 - at);
+    memcpy(u->name + at, text, n);
+    u->name[at + n] = 0;
+    return at + n;
+}
+
+/* The state "<optimiser>/<parameter>.<slot>", of p's shape, zeros at first.  The slash before it
+ * makes the name a full one: the scopes of the call are not its own. */
+static niz_t slot(update *u, const char *what, niz_t p)
+{
+    name_put(u, u->slot, what);
+    return niz_state(u->z, u->name, niz_dtype_of(p), niz_shape_of(p), niz_constant_init(0));
 }
 
 static niz_t remember(niz_t state, niz_t value)
@@ -58,53 +88,68 @@ static niz_t remember(niz_t state, niz_t value)
     return value;
 }
 
-/* This optimiser's steps so far and this one, f64 [] */
-static niz_t count_step(const update *u)
+/* This optimiser's steps so far and this one, f64 [].  Optimisers that update different parameters
+ * by .params count apart, whatever their names. */
+static niz_t count_step(update *u)
 {
-    char name[256];
-    snprintf(name, sizeof name, "/%s/step", u->o->name);
-    niz_t t = niz_state(u->z, name, NIZ_I64, NIZ_SCALAR, niz_constant_init(0));
+    const char *params = u->o->params;
+    size_t end = u->parameter;
+    if (params && params[0]) end = name_put(u, name_put(u, end, params), "/");
+    name_put(u, end, "step");
+    niz_t t = niz_state(u->z, u->name, NIZ_I64, NIZ_SCALAR, niz_constant_init(0));
+    u->again = niz_param_of(t).assigned;
     return niz_cast(remember(t, niz_add(t, 1)), NIZ_F64);
+}
+
+/* A count of steps is right for a parameter only if each step counted has updated it: two updates
+ * in one step under one name are of the same parameters.  m is a state that goes with the count. */
+static void check_count(const update *u, niz_t m)
+{
+    if (niz_param_of(m).assigned == u->again) return;
+    niz_fail(u->z, u->at, NIZ_E_ARGUMENT,
+             "two optimisers are named \"%s\" in one step, or one updates different parameters: "
+             "give one of them another .name, or minimise the sum of the losses",
+             u->o->name);
 }
 
 /* ---- the rules ------------------------------------------------------------------------------ */
 
 static void sgd_prepare(update *u)
 {
-    if (u->o->momentum != 0) u->momentum = number(u, u->o->momentum);
+    if (u->o->momentum != 0) u->momentum = known(u, u->o->momentum);
 }
 
-static niz_t sgd_move(const update *u, const char *name, niz_t p, niz_t g)
+static niz_t sgd_move(update *u, niz_t p, niz_t g)
 {
     niz_t d = g;
     if (u->o->momentum != 0) {
-        niz_t v = slot(u, name, "momentum", p);
-        v = remember(v, niz_add(scaled(u->momentum, v), g));
-        d = u->o->nesterov ? niz_add(g, scaled(u->momentum, v)) : v;
+        niz_t v = slot(u, "momentum", p);
+        v = remember(v, niz_add(scaled(&u->momentum, v), g));
+        d = u->o->nesterov ? niz_add(g, scaled(&u->momentum, v)) : v;
     }
-    return niz_sub(p, scaled(u->lr, d));
+    return niz_sub(p, scaled(&u->lr, d));
 }
 
 static void adam_prepare(update *u)
 {
     niz_t t = count_step(u);
-    u->beta1 = number(u, u->o->beta1);
-    u->beta2 = number(u, u->o->beta2);
-    u->rest1 = niz_sub(1.0, u->beta1);
-    u->rest2 = niz_sub(1.0, u->beta2);
-    u->eps = number(u, u->o->eps);
-    u->pace = niz_div(u->lr, niz_sub(1.0, niz_pow(u->beta1, t)));
-    u->spread = niz_sqrt(niz_sub(1.0, niz_pow(u->beta2, t)));
+    u->beta1 = known(u, u->o->beta1);
+    u->beta2 = known(u, u->o->beta2);
+    u->rest1 = computed(niz_sub(1.0, u->beta1.f64));
+    u->rest2 = computed(niz_sub(1.0, u->beta2.f64));
+    u->eps = known(u, u->o->eps);
+    u->pace = computed(niz_div(u->lr.f64, niz_sub(1.0, niz_pow(u->beta1.f64, t))));
+    u->spread = computed(niz_sqrt(niz_sub(1.0, niz_pow(u->beta2.f64, t))));
 }
 
-static niz_t adam_move(const update *u, const char *name, niz_t p, niz_t g)
+static niz_t adam_move(update *u, niz_t p, niz_t g)
 {
-    niz_dtype d = niz_dtype_of(p);
-    niz_t m = slot(u, name, "m", p), v = slot(u, name, "v", p);
-    m = remember(m, niz_add(scaled(u->beta1, m), scaled(u->rest1, g)));
-    v = remember(v, niz_add(scaled(u->beta2, v), scaled(u->rest2, niz_square(g))));
-    niz_t root = niz_div(niz_sqrt(v), niz_cast(u->spread, d));
-    return niz_sub(p, niz_div(scaled(u->pace, m), niz_add(root, niz_cast(u->eps, d))));
+    niz_t m = slot(u, "m", p), v = slot(u, "v", p);
+    check_count(u, m);
+    m = remember(m, niz_add(scaled(&u->beta1, m), scaled(&u->rest1, g)));
+    v = remember(v, niz_add(scaled(&u->beta2, v), scaled(&u->rest2, niz_square(g))));
+    niz_t root = niz_div(niz_sqrt(v), rounded(&u->spread, p));
+    return niz_sub(p, niz_div(scaled(&u->pace, m), niz_add(root, rounded(&u->eps, p))));
 }
 
 static const niz_optim_rule sgd = {"sgd", sgd_prepare, sgd_move};
@@ -134,14 +179,14 @@ niz_optim niz_adamw_with(niz_adamw_options o)
 /* ---- which parameters ----------------------------------------------------------------------- */
 
 /* * is any characters, ? any one.  On a mismatch the last * takes one character more. */
-static bool matches_glob(const char *pattern, const char *name)
+static bool matches_glob(const char *pattern, const char *end, const char *name)
 {
     const char *star = NULL, *from = NULL;
     while (*name) {
-        if (*pattern == '*') {
+        if (pattern < end && *pattern == '*') {
             star = pattern++;
             from = name;
-        } else if (*pattern == '?' || *pattern == *name) {
+        } else if (pattern < end && (*pattern == '?' || *pattern == *name)) {
             pattern++, name++;
         } else if (star) {
             pattern = star + 1;
@@ -150,25 +195,45 @@ static bool matches_glob(const char *pattern, const char *name)
             return false;
         }
     }
-    while (*pattern == '*') pattern++;
-    return !*pattern;
+    while (pattern < end && *pattern == '*') pattern++;
+    return pattern == end;
 }
 
-static bool selects(const char *pattern, const char *name)
+static bool matches(const char *pattern, const char *end, const char *name)
 {
-    if (!pattern || !pattern[0]) return true;
-    if (strpbrk(pattern, "*?")) return matches_glob(pattern, name);
-    size_t n = strlen(pattern);
+    size_t n = (size_t)(end - pattern);
+    if (memchr(pattern, '*', n) || memchr(pattern, '?', n)) return matches_glob(pattern, end, name);
     if (strncmp(pattern, name, n)) return false;
     return name[n] == 0 || name[n] == '.' || pattern[n - 1] == '.';
 }
 
-/* Keeps those of n parameters that are selected; returns how many. */
-static int64_t keep_selected(const char *pattern, int64_t n, niz_t *p)
+/* list: patterns between commas.  One with ! before it takes out, whatever the others put in; where
+ * all of them take out, the rest is in. */
+static bool selects(const char *list, const char *name)
 {
+    bool puts_in = false, in = false;
+    for (const char *p = list; p && *p;) {
+        const char *end = strchrnul(p, ','), *next = end + (*end == ',');
+        while (*p == ' ') p++;
+        while (end > p && end[-1] == ' ') end--;
+        bool out = p < end && *p == '!';
+        p += out;
+        bool hit = p < end && matches(p, end, name);
+        if (hit && out) return false;
+        if (p < end && !out) puts_in = true;
+        in = in || hit;
+        p = next;
+    }
+    return in || !puts_in;
+}
+
+/* Keeps those of n parameters that are selected; returns how many. */
+static int64_t keep_selected(const char *list, int64_t n, niz_t *p)
+{
+    if (!list || !list[0]) return n;
     int64_t kept = 0;
     for (int64_t i = 0; i < n; i++)
-        if (selects(pattern, niz_param_of(p[i]).name)) p[kept++] = p[i];
+        if (selects(list, niz_param_of(p[i]).name)) p[kept++] = p[i];
     return kept;
 }
 
@@ -193,39 +258,51 @@ static const char *fault(const niz_optim *o)
     return NULL;
 }
 
-static update prepare(niz *z, const niz_optim *o)
+static void prepare(update *u)
 {
-    update u = {.z = z, .o = o};
-    u.lr = number(&u, o->lr);
-    if (o->l2 != 0) u.l2 = number(&u, o->l2);
-    if (o->decay != 0) u.keep = niz_sub(1.0, niz_mul(u.lr, number(&u, o->decay)));
-    o->rule->prepare(&u);
-    return u;
+    const niz_optim *o = u->o;
+    u->parameter = name_put(u, name_put(u, name_put(u, 0, "/"), o->name), "/");
+    u->lr = known(u, o->lr);
+    if (o->l2 != 0) u->l2 = known(u, o->l2);
+    if (o->decay != 0)
+        u->keep = computed(niz_sub(1.0, niz_mul(u->lr.f64, niz_scalar(u->z, NIZ_F64, o->decay))));
+    o->rule->prepare(u);
 }
 
 /* p is the parameter as it stands, which may be newer than what the loss was computed from. */
-static void move(const update *u, const char *name, niz_t g)
+static void move(update *u, const char *name, niz_t g)
 {
     niz_t now = niz_find(u->z, name), p = now;
-    if (u->o->l2 != 0) g = niz_add(g, scaled(u->l2, p));
-    if (u->o->decay != 0) p = scaled(u->keep, p);
-    niz_assign(now, u->o->rule->move(u, name, p, g));
+    u->slot = name_put(u, name_put(u, u->parameter, name), ".");
+    if (u->o->l2 != 0) g = niz_add(g, scaled(&u->l2, p));
+    if (u->o->decay != 0) p = scaled(&u->keep, p);
+    niz_assign(now, u->o->rule->move(u, p, g));
 }
+
+/* g is overwritten by what clipping makes of it; empty handles are left out. */
+static void update_all(niz *z, niz_at at, const niz_optim *o, int64_t n, const niz_t *p, niz_t *g)
+{
+    if (o->clip_norm != 0) niz_clip_by_norm((int)n, g, o->clip_norm);
+    update u = {.z = z, .at = at, .o = o};
+    prepare(&u);
+    for (int64_t i = 0; i < n && !niz_error(z); i++)
+        if (g[i].z) move(&u, niz_param_of(p[i]).name, g[i]);
+}
+
+#define FEW 32 /* parameters for which no memory is asked */
 
 /* p and g have room for n, the number of parameters that loss reaches. */
 static void minimize(niz_at at, const niz_optim *o, niz_t loss, int64_t n, niz_t *p, niz_t *g)
 {
     niz *z = loss.z;
-    n = keep_selected(o->params, niz_params_of(loss, n, p), p);
+    n = keep_selected(o->params, n, p);
     if (!n) {
         niz_fail(z, at, NIZ_E_ARGUMENT, "no parameter that the loss reaches matches \"%s\"",
                  o->params);
         return;
     }
     niz_grad(loss, (int)n, p, g);
-    if (o->clip_norm != 0) niz_clip_by_norm((int)n, g, o->clip_norm);
-    update u = prepare(z, o);
-    for (int64_t i = 0; i < n && !niz_error(z); i++) move(&u, niz_param_of(p[i]).name, g[i]);
+    if (!niz_error(z)) update_all(z, at, o, n, p, g);
 }
 
 void niz_minimize_at(niz_at at, const niz_optim *opt, niz_t loss)
@@ -235,11 +312,51 @@ void niz_minimize_at(niz_at at, const niz_optim *opt, niz_t loss)
     const char *wrong = fault(opt);
     if (wrong) niz_fail(z, at, NIZ_E_ARGUMENT, "%s", wrong);
     if (!niz_layer_alive(at, loss) || niz_error(z)) return;
-    int64_t n = niz_params_of(loss, 0, NULL);
+    niz_t few[2 * FEW], *p = few;
+    int64_t n = niz_params_of(loss, FEW, few);
     if (!n && !niz_error(z))
         niz_fail(z, at, NIZ_E_ARGUMENT, "the loss depends on no trainable parameter");
-    niz_t *p = niz_error(z) ? NULL : niz_realloc(z, NULL, (size_t)n * 2 * sizeof *p);
-    if (!p) return;
-    minimize(at, opt, loss, n, p, p + n);
-    niz_free(z, p);
+    if (niz_error(z)) return;
+    if (n > FEW) {
+        if (!(p = niz_realloc(z, NULL, (size_t)n * 2 * sizeof *p))) return;
+        niz_params_of(loss, n, p);
+    }
+    if (!niz_error(z)) minimize(at, opt, loss, n, p, p + n);
+    if (p != few) niz_free(z, p);
+}
+
+static bool update_fits(niz *z, niz_at at, int n, const niz_t *p, const niz_t *g)
+{
+    bool some = false;
+    for (int i = 0; i < n && !niz_error(z); i++) {
+        if (!g[i].z) continue;
+        some = true;
+        if (!niz_layer_alive(at, p[i]) || !niz_layer_alive(at, g[i])) return false;
+        niz_param_info of = niz_param_of(p[i]);
+        if (!of.name[0] || !of.trainable)
+            niz_fail(z, at, NIZ_E_ARGUMENT, "only trainable parameters are updated, not %s%s%s",
+                     of.name[0] ? "\"" : "another tensor", of.name, of.name[0] ? "\"" : "");
+        else if (!niz_layer_alike(p[i], g[i]))
+            niz_fail(z, at, of.dtype == niz_dtype_of(g[i]) ? NIZ_E_SHAPE : NIZ_E_DTYPE,
+                     "the gradient of \"%s\", %s, is %s", of.name, niz_describe(p[i]).text,
+                     niz_describe(g[i]).text);
+        else if (!niz_dtype_is_float(of.dtype))
+            niz_fail(z, at, NIZ_E_DTYPE, "\"%s\" is not floating", of.name);
+    }
+    return some && !niz_error(z);
+}
+
+void niz_update_at(niz_at at, const niz_optim *opt, int n, const niz_t *params, const niz_t *grads)
+{
+    niz *z = niz_context_of(n, params);
+    if (!z) return;
+    NIZ_FUNCTION(z, at, "update");
+    const char *wrong = fault(opt);
+    if (wrong) niz_fail(z, at, NIZ_E_ARGUMENT, "%s", wrong);
+    if (niz_error(z) || !update_fits(z, at, n, params, grads)) return;
+    niz_t *g = niz_realloc(z, NULL, (size_t)n * sizeof *g);
+    if (!g) return;
+    memcpy(g, grads, (size_t)n * sizeof *g);
+    update_all(z, at, opt, n, params, g);
+    niz_free(z, g);
 }

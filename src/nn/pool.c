@@ -31,7 +31,7 @@ static bool fits(const pool *p, niz_t x)
     for (int i = 2; i < s.rank; i++)
         if (s.dim[i] < p->size - 2 * p->pad)
             niz_fail(z, p->at, NIZ_E_SHAPE, "a window of %lld does not fit into %s, padded by %lld",
-                     (long long)p->size, niz_layer_type(x).text, (long long)p->pad);
+                     (long long)p->size, niz_describe(x).text, (long long)p->pad);
     return !niz_error(z);
 }
 

@@ -119,7 +119,7 @@ static bool state_fits(niz_at at, niz_t x, niz_t s, int64_t hidden, const char *
     if (niz_shape_equal(&want, &have) && niz_dtype_of(s) == niz_dtype_of(x)) return true;
     niz_fail(x.z, at, NIZ_E_SHAPE, "%s is %s[%lld,%lld], not %s", what,
              niz_dtype_name(niz_dtype_of(x)), (long long)want.dim[0], (long long)hidden,
-             niz_layer_type(s).text);
+             niz_describe(s).text);
     return false;
 }
 

@@ -86,27 +86,31 @@ static niz_t whole_power(niz_t a, int n)
     return n % 2 ? niz_mul(half, a) : half;
 }
 
-/* Exponents up to 8, whole or half: few roundings, and far cheaper than POW. */
+/* Far cheaper than POW, with few roundings.  Other halves are left to it: a square that underflows
+ * times a root, or its derivative over a root of 0, would be wrong.  The reciprocal comes first for
+ * the same reason. */
+static bool is_simple(double exponent)
+{
+    return fabs(exponent) == 0.5 || (fabs(exponent) <= 8 && exponent == trunc(exponent));
+}
+
 static niz_t simple_power(niz_t a, double exponent)
 {
-    double size = fabs(exponent);
-    int n = (int)size;
+    int n = (int)fabs(exponent);
     if (exponent == 0) return niz_full_like(a, 1);
-    if (exponent == -0.5) return niz_rsqrt(a);
-    niz_t y = n ? whole_power(a, n) : a;
-    if (size != n) y = n ? niz_mul(y, niz_sqrt(a)) : niz_sqrt(a);
-    return exponent < 0 ? niz_reciprocal(y) : y;
+    if (n == 0) return exponent < 0 ? niz_rsqrt(a) : niz_sqrt(a);
+    return whole_power(exponent < 0 ? niz_reciprocal(a) : a, n);
 }
 
 niz_t niz_pow_at(niz_at at, niz_arg a, niz_arg b)
 {
-    niz *z = a.is_number ? b.t.z : a.t.z;
+    niz *z = niz_operands_context(a, b);
     NIZ_FUNCTION(z, at, "pow");
-    bool simple = b.is_number && fabs(b.number) <= 8 && 2 * b.number == trunc(2 * b.number);
-    if (simple && !a.is_number && niz_is_valid(a.t) && niz_dtype_is_float(niz_dtype_of(a.t)))
+    bool simple = b.is_number && is_simple(b.number) && !a.is_number;
+    if (simple && niz_is_valid(a.t) && niz_dtype_is_float(niz_dtype_of(a.t)))
         return simple_power(a.t, b.number);
     niz_t x[2];
-    if (!niz_operands(at, "pow", a, b, x)) return niz_inert(z);
+    if (!niz_operands(z, at, "pow", a, b, x)) return niz_inert(z);
     return niz_apply_at(at, &niz_op_pow, 2, x, NULL);
 }
 

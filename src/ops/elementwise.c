@@ -6,6 +6,8 @@
  * are documented in niz/ops.h.
  *
  * SPDX-License-Identifier: MIT */
+#include <float.h>
+
 #include "ops/families.h"
 #include "ops/infer.h"
 #include "ops/record.h"
@@ -258,12 +260,20 @@ const niz_op niz_op_div = {
                               .out = VALUES(0.25, 2, NAN)}),
 };
 
-/* dy/da = b a^(b-1); dy/db = y log a, which is 0 where a = 0 and b > 0 (y = 0 there) */
+/* dy/da = b a^(b-1), which is 0 where b = 0 although a^-1 may be infinite (a below the smallest
+ * normal number); dy/db = y ln a, which is 0 where a = 0 and b > 0 (y = 0 there).  What is selected
+ * away is finite too, so that higher derivatives hold. */
 RULE(pow_d)
 {
-    niz_t a = p->x[0], b = p->x[1];
-    if (i == 0) return niz_mul(b, niz_pow(a, niz_sub(b, 1)));
-    return niz_where(niz_eq(a, 0), niz_number_like(p->y, 0), niz_mul(p->y, niz_log(a)));
+    niz_t a = p->x[0], b = p->x[1], zero = niz_number_like(p->y, 0);
+    double least = niz_dtype_of(p->y) == NIZ_F32 ? FLT_MIN : DBL_MIN;
+    if (i == 0) {
+        niz_t flat = niz_and(niz_eq(b, 0), niz_lt(niz_abs(a), least));
+        niz_t safe = niz_where(flat, 1, b);
+        return niz_where(flat, zero, niz_mul(b, niz_pow(a, niz_sub(safe, 1))));
+    }
+    niz_t gone = niz_eq(a, 0);
+    return niz_where(gone, zero, niz_mul(p->y, niz_log(niz_where(gone, 1, a))));
 }
 REF(pow, pow(x[0], x[1]))
 const niz_op niz_op_pow = {
@@ -400,7 +410,8 @@ NIZ_UNARY_OPS(UNARY)
     niz_t niz_##name##_at(niz_at at, niz_arg a, niz_arg b)                                         \
     {                                                                                              \
         niz_t x[2];                                                                                \
-        if (!niz_operands(at, #name, a, b, x)) return x[0].z ? niz_inert(x[0].z) : x[0];           \
+        niz *z = niz_operands_context(a, b);                                                       \
+        if (!niz_operands(z, at, #name, a, b, x)) return niz_inert(z);                             \
         return niz_apply_at(at, &niz_op_##name, 2, x, NULL);                                       \
     }
 NIZ_PLAIN_BINARY_OPS(BINARY) /* pow, which looks at its exponent, is in compose.c */
@@ -408,7 +419,11 @@ NIZ_PLAIN_BINARY_OPS(BINARY) /* pow, which looks at its exponent, is in compose.
 niz_t niz_where_at(niz_at at, niz_t condition, niz_arg a, niz_arg b)
 {
     niz_t x[3] = {condition};
-    if (!niz_operands(at, "where", a, b, x + 1)) return niz_inert(condition.z);
+    niz *z = condition.z ? condition.z : niz_operands_context(a, b);
+    niz_recording *r = niz_recording_of(z);
+    if (!r || z->status || !niz_handle_node_of(r, at, "where", condition, "the condition") ||
+        !niz_operands(z, at, "where", a, b, x + 1))
+        return niz_inert(z);
     return niz_apply_at(at, &niz_op_where, 3, x, NULL);
 }
 

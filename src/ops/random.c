@@ -284,6 +284,10 @@ niz_t niz_normal_at(niz_at at, niz *z, niz_dtype dtype, niz_shape shape, double 
 {
     NIZ_FUNCTION(z, at, "normal");
     if (!is_live(z)) return niz_inert(z);
+    if (!(std >= 0 && std < INFINITY)) {
+        niz_fail(z, at, NIZ_E_ARGUMENT, "a standard deviation is at least 0, not %g", std);
+        return niz_inert(z);
+    }
     niz_t u = unit(z, at, dtype, &shape), v = unit(z, at, dtype, &shape);
     niz_t r = niz_sqrt(niz_mul(niz_log1p(niz_neg(u)), -2));
     niz_t y = niz_mul(r, niz_cos(niz_mul(v, 6.283185307179586)));

@@ -108,12 +108,12 @@ static inline void niz_accumulate(niz_dtype dtype, void *y, int64_t at, const vo
 #undef NIZ_ACCUMULATE
 }
 
-/** Whether a dtype can hold a literal: integers exactly. */
+/** Whether a dtype can hold a literal: integers exactly; see niz_number_fits. */
 static inline bool niz_dtype_holds(niz_dtype dtype, double v)
 {
     switch (dtype) {
     case NIZ_I32: return v == trunc(v) && v >= INT32_MIN && v <= INT32_MAX;
-    case NIZ_I64: return v == trunc(v) && v >= -0x1p53 && v <= 0x1p53;
+    case NIZ_I64: return v == trunc(v) && fabs(v) < 0x1p53;
     case NIZ_U8: return v == trunc(v) && v >= 0 && v <= UINT8_MAX;
     case NIZ_BOOL: return v == 0 || v == 1;
     default: return true;
