@@ -15,7 +15,7 @@ refused() { # refused WORDS ARGUMENTS...: exits non-zero with WORDS on standard 
 
 for net in fnn cnn rnn; do
     "$bin/digits" --net $net --epochs 1 --save-curve "$dir/$net.svg" >"$dir/$net"
-    grep -qi 'test accuracy' "$dir/$net"
+    grep -q '^test: .*accuracy' "$dir/$net"
     grep -q '^<svg\|^<?xml' "$dir/$net.svg"
     python3 -c 'import sys, xml.dom.minidom as m; m.parse(sys.argv[1])' "$dir/$net.svg"
 done
@@ -23,7 +23,7 @@ done
 refused net --net nothing
 refused epochs --epochs -3
 refused batch --batch many
-refused data --data "$dir/missing"
+refused "cannot be opened" --data "$dir/missing"
 refused option --no-such-option
 mkdir "$dir/damaged"
 for f in train-images-idx3-ubyte train-labels-idx1-ubyte t10k-images-idx3-ubyte t10k-labels-idx1-ubyte; do

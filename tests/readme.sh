@@ -9,7 +9,7 @@ trap 'rm -rf "$dir"' EXIT
 
 awk '/^```c$/{on=1;next} /^```$/{if(on) exit} on' "$root/README.md" >"$dir/readme.c"
 awk '/^ \*   #include/{on=1} on && /^ \* Build it/{exit} on' "$root/include/niz.h" |
-    sed 's/^ \*  \{0,1\} \{0,1\}//' >"$dir/head.c"
+    sed 's/^ \*\( \{1,3\}\)\{0,1\}//' >"$dir/head.c"
 
 for program in readme head; do
     grep -q 'int main' "$dir/$program.c" || { echo "no program found for $program"; exit 1; }

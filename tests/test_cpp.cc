@@ -116,6 +116,13 @@ static void option_structs_are_whole()
                !std::memcmp(a.pads, b.pads, sizeof a.pads) &&
                !std::memcmp(a.dilations, b.dilations, sizeof a.dilations);
     }));
+    EXPECT(defaults_are_whole<niz_conv_layer_options>([](const niz_conv_layer_options &a,
+                                                         const niz_conv_layer_options &b) {
+        return a.stride == b.stride && !std::memcmp(a.sizes, b.sizes, sizeof a.sizes) &&
+               !std::memcmp(a.strides, b.strides, sizeof a.strides) &&
+               !std::memcmp(a.pads, b.pads, sizeof a.pads) &&
+               !std::memcmp(a.dilations, b.dilations, sizeof a.dilations);
+    }));
     EXPECT(defaults_are_whole<niz_csv_options>([](const niz_csv_options &a,
                                                   const niz_csv_options &b) {
         return a.path == b.path && a.target == b.target;

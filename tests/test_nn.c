@@ -762,7 +762,10 @@ START_TEST(test_selection)
         const char *pattern;
         int moved; /* bits of the parameters below */
     } cases[] = {{NULL, 15}, {"", 15}, {"a", 3}, {"a.w", 1}, {"a.", 3}, {"*.w", 13}, {"?.w", 1},
-                 {"*", 15}, {"ab", 4}, {"c*.w", 8}, {"*.*w*", 13}, {"a*", 7}};
+                 {"*", 15}, {"ab", 4}, {"c*.w", 8}, {"*.*w*", 13}, {"a*", 7},
+                 {"!a", 12}, {"!a.w", 14}, {"!*.w", 2}, {"a,ab", 7}, {" a.b , cd ", 10},
+                 {"a, !a.b", 1}, {"!a.b,a", 1}, {"!ab,!cd", 3}, {"*,!*.w,", 2}, {"!zz", 15},
+                 {",", 15}, {"!", 15}};
     const char *names[] = {"a.w", "a.b", "ab.w", "cd.w"};
     for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
         double before[4];
@@ -893,6 +896,117 @@ START_TEST(test_clip)
 }
 END_TEST
 
+/* An update from given gradients is what niz_minimize makes of its own. */
+START_TEST(test_update)
+{
+    niz_optim opts[] = {niz_sgd(.lr = .1, .momentum = .5, .l2 = .1),
+                        niz_adamw(.lr = .1, .clip_norm = .5),
+                        niz_adam(.lr = .1, .params = "a")};
+    for (int k = 0; k < 3; k++) {
+        double end[2][4];
+        for (int given = 0; given < 2; given++) {
+            niz *kept = z;
+            open_context();
+            for (int i = 0; i < 3; i++) {
+                NIZ_STEP(z);
+                niz_t a = scalar_param("a", NIZ_F32, 2), b = scalar_param("b", NIZ_F32, 3);
+                niz_t loss = niz_add(niz_square(a), niz_mul(niz_square(b), a));
+                if (given) {
+                    niz_t p[] = {a, b}, g[2];
+                    niz_grad(loss, 2, p, g);
+                    if (k == 2) g[1] = NIZ_NO_TENSOR;
+                    niz_update(&opts[k], 2, p, g);
+                } else {
+                    niz_minimize(&opts[k], loss);
+                }
+            }
+            end[given][0] = param_value("a");
+            end[given][1] = param_value("b");
+            end[given][2] = (double)niz_param_count(z);
+            end[given][3] = k ? param_value(k == 1 ? "adamw/step" : "adam/a/step") : 0;
+            close_context();
+            z = kept;
+        }
+        for (int i = 0; i < 4; i++) ck_assert_double_eq(end[0][i], end[1][i]);
+        ck_assert_double_ne(end[0][0], 2);
+    }
+}
+END_TEST
+
+START_TEST(test_update_refuses)
+{
+    NIZ_STEP(z);
+    niz_optim opt = niz_sgd();
+    niz_t a = scalar_param("a", NIZ_F32, 2), g = niz_scalar(z, NIZ_F32, 1), none = NIZ_NO_TENSOR;
+    niz_t s = niz_state(z, "s", NIZ_F32, NIZ_SCALAR, niz_constant_init(1));
+    niz_t d = niz_cast(g, NIZ_F64), wide = niz_ones(z, NIZ_F32, NIZ_SHAPE(1));
+    niz_update(&opt, 1, &g, &g), refused(NIZ_E_ARGUMENT, "update at");
+    niz_update(&opt, 1, &s, &g), refused(NIZ_E_ARGUMENT, "not \"s\"");
+    niz_update(&opt, 1, &a, &d), refused(NIZ_E_DTYPE, "the gradient of \"a\", f32[], is f64[]");
+    niz_update(&opt, 1, &a, &wide), refused(NIZ_E_SHAPE, "is f32[1]");
+    niz_update(&opt, 1, &none, &g), ck_assert(!niz_error(z));
+    niz_update(NULL, 1, &a, &g), refused(NIZ_E_ARGUMENT, "no optimiser");
+    niz_update(&opt, 1, &a, &none);
+    niz_update(&opt, 0, NULL, NULL);
+    ck_assert(!niz_param_is_assigned(a));
+}
+END_TEST
+
+/* ---- two optimisers ------------------------------------------------------------------------- */
+
+/* Of different parameters by .params: each counts its own updates, in one step or in two. */
+START_TEST(test_selections_count_apart)
+{
+    for (int apart = 0; apart < 2; apart++) {
+        niz *kept = z;
+        open_context();
+        niz_optim opt[] = {niz_adam(.lr = .1, .params = "D"), niz_adam(.lr = .1, .params = "G"),
+                           niz_adam(.lr = .1, .name = "alone", .params = "H")};
+        const char *names[] = {"D.w", "G.w", "H.w"};
+        for (int i = 0; i < 3; i++) {
+            for (int k = 0; k < 3 && apart; k++) {
+                NIZ_STEP(z);
+                niz_minimize(&opt[k], niz_square(scalar_param(names[k], NIZ_F64, 1)));
+            }
+            if (apart) continue;
+            NIZ_STEP(z);
+            niz_t sum = niz_scalar(z, NIZ_F64, 0);
+            for (int k = 0; k < 3; k++)
+                sum = niz_add(sum, niz_square(scalar_param(names[k], NIZ_F64, 1)));
+            for (int k = 0; k < 3; k++) niz_minimize(&opt[k], sum);
+        }
+        ck_assert_double_eq(param_value("adam/D/step"), 3);
+        ck_assert_double_eq(param_value("adam/G/step"), 3);
+        for (int k = 0; k < 2; k++) ck_assert_double_eq(param_value(names[k]), param_value("H.w"));
+        close_context();
+        z = kept;
+    }
+}
+END_TEST
+
+START_TEST(test_one_name_for_two)
+{
+    niz_optim a = niz_adam(.lr = .1), b = niz_adam(.lr = .2), of_w = niz_adam(.params = "w");
+    for (int i = 0; i < 3; i++) {
+        NIZ_STEP(z);
+        niz_t v = scalar_param("v", NIZ_F64, 1), w = scalar_param("w", NIZ_F64, 1);
+        niz_t both = niz_mul(v, w);
+        if (i == 0) { /* different parameters under one count */
+            niz_minimize(&a, niz_square(v));
+            niz_minimize(&b, niz_square(w)), refused(NIZ_E_ARGUMENT, "named \"adam\" in one step");
+        } else if (i == 1) { /* one parameter under two */
+            niz_minimize(&a, both);
+            niz_item(niz_find(z, "v")); /* whether it has run or not */
+            niz_minimize(&of_w, both), refused(NIZ_E_ARGUMENT, "another .name");
+        } else { /* the same ones again */
+            niz_minimize(&a, both);
+            niz_minimize(&a, niz_square(niz_mul(niz_find(z, "v"), niz_find(z, "w"))));
+        }
+    }
+    ck_assert_double_eq(param_value("adam/step"), 3);
+}
+END_TEST
+
 /* ---- schedules ------------------------------------------------------------------------------ */
 
 START_TEST(test_schedules)
@@ -980,7 +1094,8 @@ int main(void)
         test_sequence_gradient, test_mse, test_cross_entropy, test_binary_cross_entropy,
         test_accuracy, test_state_names, test_selection, test_minimize_refuses,
         test_stopped_is_not_updated, test_two_dtypes, test_updates_are_not_dropped,
-        test_two_updates_in_a_step, test_snapshot_resumes, test_clip, test_schedules,
+        test_two_updates_in_a_step, test_snapshot_resumes, test_clip, test_schedules, test_update,
+        test_update_refuses, test_selections_count_apart, test_one_name_for_two,
     };
     for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++) tcase_add_test(rest, tests[i]);
     tcase_add_test(rest, test_memory);

@@ -205,7 +205,7 @@ START_TEST(simplify_folds_literals)
          "%0 = literal value=2147483647 : i32[]\n%1 = add %0 %0 : i32[]\nreturn %1\n",
          "%0 = literal value=2147483647 : i32[]\n%1 = literal value=-2 : i32[]\nreturn %1\n"},
         {"no double holds it",
-         "%0 = literal value=9007199254740992 : i64[]\n%1 = literal value=3 : i64[]\n"
+         "%0 = literal value=9007199254740991 : i64[]\n%1 = literal value=3 : i64[]\n"
          "%2 = mul %0 %1 : i64[]\nreturn %2\n",
          NULL},
         {"to bool",

@@ -286,13 +286,14 @@ typedef struct niz_param_info {
     niz_shape shape;
     bool trainable;
     const void *data; /* the committed values, row-major; until the next run */
-    bool assigned;    /* by a niz_assign recorded in the running step */
 } niz_param_info;
 NIZ_API int64_t niz_param_count(const niz *z);
 NIZ_API niz_param_info niz_param_get(const niz *z, int64_t i);
 /** The same of the parameter behind a handle (of niz_param, niz_state, niz_find, niz_params_of);
  *  .name is "" if there is none. */
 NIZ_API niz_param_info niz_param_of(niz_t param);
+/** Whether the running step has recorded a niz_assign to that parameter, run or not. */
+NIZ_API bool niz_param_is_assigned(niz_t param);
 
 /** The trainable parameters of a floating dtype that a gradient of y flows to (not through
  *  niz_stop_gradient, comparisons and the like), in the order of their making: for each the newest
@@ -388,7 +389,7 @@ NIZ_API bool niz_shape_equal(const niz_shape *a, const niz_shape *b);
 #define NIZ_ARG_(a, n) NIZ_ARG__(a, n)
 #define NIZ_ARG__(a, n)                                                                            \
     __extension__({                                                                                \
-        __auto_type niz_v##n = (a);                                                                \
+        __auto_type niz_v##n = a; /* no ( ): clang counts them, and calls nest */                  \
         _Generic(niz_v##n, niz_t: niz_arg_tensor, double: niz_arg_number, float: niz_arg_float,    \
                  long double: niz_arg_long_double, unsigned long: niz_arg_unsigned,                \
                  unsigned long long: niz_arg_unsigned, bool: niz_arg_integer,                      \

@@ -349,7 +349,7 @@ NIZ_API double niz_schedule_warmup(double lr, int64_t step, int64_t warmup);
     niz_linear_at(NIZ_HERE, x, out, name,                                                          \
                   NIZ_OPTIONS(niz_linear_options, NIZ_LINEAR_DEFAULTS, __VA_ARGS__))
 
-#define NIZ_CONV_LAYER_DEFAULTS NIZ_CONV_DEFAULTS, NIZ_LINEAR_DEFAULTS
+#define NIZ_CONV_LAYER_DEFAULTS NIZ_CONV_DEFAULTS, .sizes = {0}, NIZ_LINEAR_DEFAULTS
 #define NIZ_CONV_LAYER_(f, x, out, size, name, ...)                                                \
     f(NIZ_HERE, x, out, size, name,                                                                \
       NIZ_OPTIONS(niz_conv_layer_options, NIZ_CONV_LAYER_DEFAULTS, __VA_ARGS__))

@@ -3,12 +3,12 @@
  * The program is started by posix_spawn with an argument vector, so no text of a user ever meets a
  * shell.  It gets a process group of its own, default signals, an empty mask, /dev/null as stdin
  * and stdout, a pipe as stderr and no other descriptor: neither ours, which are all close-on-exec,
- * nor those of the host program, which may not be.
+ * nor those of the host program, which may not be (those stay open to it before glibc 2.34).
  *
  * The host's handling of SIGCHLD is not touched.  Only our own child is waited for, and the case
  * that its status is gone (SIGCHLD ignored, or a handler that waits for everybody) is one of the
- * ends. The group is killed while its leader is alive or an unreaped zombie: the number cannot have
- * passed to a stranger then.  A leader whose status is gone is not killed for the same reason.
+ * ends.  The group is killed while its leader is alive or an unreaped zombie: the number cannot
+ * have passed to a stranger then.  A leader whose status is gone is not killed for the same reason.
  *
  * SPDX-License-Identifier: MIT */
 #include "exec/child.h"

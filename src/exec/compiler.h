@@ -34,13 +34,11 @@ void niz_compiler_drop(niz *z, niz_compiler *c);
 /** "sse2", "avx2" or "avx512"; anything else is sse2. */
 niz_isa niz_compiler_isa(const char *name);
 
-/** All arguments after the program's name, file names included, ended by NULL: what a key hashes.
- *  */
+/** All arguments after the program's name, file names included, then NULL: what a key hashes. */
 #define NIZ_COMPILER_ARGS 24
 void niz_compiler_args(niz_target t, const char *arg[NIZ_COMPILER_ARGS]);
 
-/** What a run yields: an object file's bytes (malloc: it is made on a worker's thread), or why not.
- *  */
+/** What a run yields: an object file's bytes (malloc: it is a worker's thread), or why not. */
 typedef struct niz_compiled {
     unsigned char *bytes;
     size_t n;

@@ -96,5 +96,7 @@ bool niz_fold(niz *z, const niz_graph *g, const niz_op *op, int n, const uint32_
     buffer[n] = &bits[4];
     e->loops->map(&loop, buffer, 0, 1, (void *)(((uintptr_t)scratch + 63) & ~(uintptr_t)63));
     niz_free(z, scratch);
-    return niz_constant_value(dtype, &bits[4], value);
+    /* a literal is below 2^53: see niz_number_fits */
+    return niz_constant_value(dtype, &bits[4], value) &&
+           (dtype != NIZ_I64 || (*value < 0x1p53 && *value > -0x1p53));
 }

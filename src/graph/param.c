@@ -341,17 +341,27 @@ niz_param_info niz_param_get(const niz *z, int64_t i)
     if (i < 0 || i >= niz_param_count(z)) return (niz_param_info){.name = ""};
     const niz_recording *r = z->slot[NIZ_SLOT_RECORDING].state;
     const niz_param *p = &r->param[i];
-    bool assigned = r->running && p->assigned_in_step == r->running;
-    return (niz_param_info){p->name, p->dtype, p->shape, p->trainable, p->data, assigned};
+    return (niz_param_info){p->name, p->dtype, p->shape, p->trainable, p->data};
+}
+
+/* The number of the parameter behind a handle, or -1. */
+static int64_t niz_param_behind(niz_t t)
+{
+    if (!niz_is_valid(t)) return -1;
+    const niz_node *n = &niz_recording_of(t.z)->g.node[t.id];
+    return n->op == &niz_op_param || n->op == &niz_op_assign ? n->attr[0] : -1;
 }
 
 niz_param_info niz_param_of(niz_t param)
 {
-    niz_recording *r = niz_recording_of(param.z);
-    if (!r || !niz_is_valid(param)) return (niz_param_info){.name = ""};
-    const niz_node *n = &r->g.node[param.id];
-    bool is = n->op == &niz_op_param || n->op == &niz_op_assign;
-    return niz_param_get(param.z, is ? n->attr[0] : -1);
+    return niz_param_get(param.z, niz_param_behind(param));
+}
+
+bool niz_param_is_assigned(niz_t param)
+{
+    int64_t i = niz_param_behind(param);
+    const niz_recording *r = i < 0 ? NULL : niz_recording_of(param.z);
+    return r && r->running && r->param[i].assigned_in_step == r->running;
 }
 
 /* Marks what a gradient of y flows to, from y down; of each parameter the highest marked node is the
@@ -439,7 +449,7 @@ niz_status niz_param_set_all(niz *z, int64_t n, const niz_param_info *params)
 niz_status niz_param_set(niz *z, const char *name, niz_dtype dtype, niz_shape shape,
                          bool trainable, const void *data)
 {
-    return niz_param_set_all(z, 1, &(niz_param_info){name, dtype, shape, trainable, data, false});
+    return niz_param_set_all(z, 1, &(niz_param_info){name, dtype, shape, trainable, data});
 }
 
 void niz_param_hash(const niz *z, char hex[33])

@@ -358,7 +358,7 @@ static bool read_data(load *l)
         if (!bools_are(l, t)) return false;
         bool trainable = !t->state && (t->dtype == NIZ_F32 || t->dtype == NIZ_F64);
         l->param[i] =
-            (niz_param_info){t->name, t->dtype, t->shape, trainable, l->data + t->begin, false};
+            (niz_param_info){t->name, t->dtype, t->shape, trainable, l->data + t->begin};
     }
     return true;
 }

@@ -97,7 +97,7 @@ static niz_t count_step(update *u)
     if (params && params[0]) end = name_put(u, name_put(u, end, params), "/");
     name_put(u, end, "step");
     niz_t t = niz_state(u->z, u->name, NIZ_I64, NIZ_SCALAR, niz_constant_init(0));
-    u->again = niz_param_of(t).assigned;
+    u->again = niz_param_is_assigned(t);
     return niz_cast(remember(t, niz_add(t, 1)), NIZ_F64);
 }
 
@@ -105,7 +105,7 @@ static niz_t count_step(update *u)
  * in one step under one name are of the same parameters.  m is a state that goes with the count. */
 static void check_count(const update *u, niz_t m)
 {
-    if (niz_param_of(m).assigned == u->again) return;
+    if (niz_param_is_assigned(m) == u->again) return;
     niz_fail(u->z, u->at, NIZ_E_ARGUMENT,
              "two optimisers are named \"%s\" in one step, or one updates different parameters: "
              "give one of them another .name, or minimise the sum of the losses",

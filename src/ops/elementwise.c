@@ -260,6 +260,12 @@ const niz_op niz_op_div = {
                               .out = VALUES(0.25, 2, NAN)}),
 };
 
+static bool is_nonzero_literal(niz_t t)
+{
+    const niz_node *n = niz_is_valid(t) ? &niz_recording_of(t.z)->g.node[t.id] : NULL;
+    return n && n->op == &niz_op_literal && niz_attr_double(n->attr[0]) != 0;
+}
+
 /* dy/da = b a^(b-1), which is 0 where b = 0 although a^-1 may be infinite (a below the smallest
  * normal number); dy/db = y ln a, which is 0 where a = 0 and b > 0 (y = 0 there).  What is selected
  * away is finite too, so that higher derivatives hold. */
@@ -267,6 +273,7 @@ RULE(pow_d)
 {
     niz_t a = p->x[0], b = p->x[1], zero = niz_number_like(p->y, 0);
     double least = niz_dtype_of(p->y) == NIZ_F32 ? FLT_MIN : DBL_MIN;
+    if (i == 0 && is_nonzero_literal(b)) return niz_mul(b, niz_pow(a, niz_sub(b, 1)));
     if (i == 0) {
         niz_t flat = niz_and(niz_eq(b, 0), niz_lt(niz_abs(a), least));
         niz_t safe = niz_where(flat, 1, b);

@@ -412,9 +412,9 @@ static void niz_map_type_down(niz_map_parser *p, int root)
 /* A number must be a value of its dtype; it is rounded to f32 here, once. */
 static void niz_map_check_number(niz_map_parser *p, niz_map_node *node)
 {
-    static const double least[] = {[NIZ_I32] = -0x1p31, [NIZ_I64] = -0x1p53, [NIZ_BOOL] = 0};
+    static const double least[] = {[NIZ_I32] = -0x1p31, [NIZ_I64] = 1 - 0x1p53, [NIZ_BOOL] = 0};
     static const double most[] = {
-        [NIZ_I32] = 0x1p31 - 1, [NIZ_I64] = 0x1p53, [NIZ_U8] = 255, [NIZ_BOOL] = 1};
+        [NIZ_I32] = 0x1p31 - 1, [NIZ_I64] = 0x1p53 - 1, [NIZ_U8] = 255, [NIZ_BOOL] = 1};
     niz_dtype d = (niz_dtype)node->dtype;
     double v = node->number;
     if (d == NIZ_F64) return;
