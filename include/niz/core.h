@@ -150,8 +150,8 @@ typedef struct niz_options {
 /** A new context, or NULL if there is no memory for one. */
 NIZ_API niz *niz_open(const niz_options *options);
 
-/** Frees the context and all it owns; z may be NULL.  Within a step or scope the context is closed at
- *  once (it refuses everything) and freed when the last of them ends. */
+/** Frees the context and all it owns; z may be NULL.  Within a step or scope the context is closed
+ *  at once (it refuses everything) and freed when the last of them ends. */
 NIZ_API void niz_close(niz *z);
 
 /** The first error since the context was opened or cleared. */
@@ -309,20 +309,20 @@ NIZ_API niz_status niz_param_set(niz *z, const char *name, niz_dtype dtype, niz_
  *  are made in the order given. */
 NIZ_API niz_status niz_param_set_all(niz *z, int64_t n, const niz_param_info *params);
 
-/** XXH3-128 of all parameters' names, types, shapes and committed bits, as 32 hex digits and a NUL:
- *  updates that are pending are not in it before they have run. */
+/** XXH3-128 of all parameters' names, types, shapes and committed bits, as 32 hex digits and a
+ *  NUL: updates that are pending are not in it before they have run. */
 NIZ_API void niz_param_hash(const niz *z, char hex[33]);
 
-/** All that training changes (parameters, optimiser state, counters of draws), kept in memory.  Runs
- *  pending updates first; NULL on error. */
+/** All that training changes (parameters, optimiser state, counters of draws), kept in memory.
+ *  Runs pending updates first; NULL on error. */
 typedef struct niz_snapshot niz_snapshot;
 NIZ_API niz_snapshot *niz_snapshot_take(niz *z);
 NIZ_API niz_status niz_snapshot_restore(niz *z, const niz_snapshot *s);
 NIZ_API void niz_snapshot_free(niz *z, niz_snapshot *s);
 
 /** The counters of random draws: how many steps have drawn anything, in training and in evaluation
- *  (a step takes its number at its first draw).  Saved with a checkpoint, so that a resumed run draws
- *  alike. */
+ *  (a step takes its number at its first draw).  Saved with a checkpoint, so that a resumed run
+ *  draws alike. */
 typedef struct niz_counters {
     uint64_t seed, train_steps, eval_steps;
 } niz_counters;

@@ -252,8 +252,8 @@ NIZ_API niz_optim niz_sgd_with(niz_sgd_options o);
  *    m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g²,
  *    p -= lr/(1 - beta1^t) · m / (√v / √(1 - beta2^t) + eps).
  *  States: m, v, and for t "<name>/step", i64; with .params "<name>/<params>/step", so that two
- *  optimisers of different parts of a program, .params = "D" and "G", count apart under one name.  A
- *  second update of a step under the same count must be of the same parameters: others would skip
+ *  optimisers of different parts of a program, .params = "D" and "G", count apart under one name.
+ *  A second update of a step under the same count must be of the same parameters: others would skip
  *  counts (NIZ_E_ARGUMENT; give one of two optimisers another name).  (Kingma, Ba 2015, "Adam") */
 typedef struct niz_adam_options {
     double lr NIZ_DEFAULT(1e-3), beta1 NIZ_DEFAULT(0.9), beta2 NIZ_DEFAULT(0.999),
@@ -276,8 +276,8 @@ NIZ_API niz_optim niz_adamw_with(niz_adamw_options o);
 /** Records the gradients of loss (floating, one element) and one update of every trainable
  *  parameter that loss reaches and opt->params selects; nothing has run.  .params NULL: all; else
  *  patterns between commas.  One with a * (any characters) or ? (any one) in it selects the full
- *  names that match; else a name and what is below it: "net.fc1" selects net.fc1 and net.fc1.weight,
- *  not net.fc10.weight.  A ! before a pattern takes out what it selects: "!fc1" is everything but
+ *  names that match; else a name and what is below it: "net.fc1" selects net.fc1 and
+ *  net.fc1.weight, not net.fc10.weight.  A ! before a pattern takes out what it selects: "!fc1" is everything but
  *  fc1, "net, !*.bias" is net without its biases.
  *  Arithmetic is in the parameter's dtype; the optimiser's numbers are computed in f64 and rounded
  *  to it once.

@@ -2,8 +2,8 @@
  *
  * The text of a kernel depends on what is computed and on the kinds of strides, never on sizes,
  * names or addresses; nothing that a user wrote reaches it.  A strip of 16 elements is a block of
- * straight-line code over named vectors; a row's last, shorter strip is the same code with loads and
- * stores that keep to its elements.
+ * straight-line code over named vectors; a row's last, shorter strip is the same code with loads
+ * and stores that keep to its elements.
  *
  * SPDX-License-Identifier: MIT */
 #include <string.h>
@@ -111,8 +111,9 @@ static void niz_emit_map(niz_emitter *e, const niz_nest_value *v, int p)
     case NIZ_MAP_NOT: fprintf(e->f, "~%s", x[0].text); return;
     case NIZ_MAP_CAST: niz_emit_cast(e, v, x[0].text); return;
     case NIZ_MAP_SIGN:
-        fprintf(e->f, "niz_select_%s((%s)(%s > 0), niz_splat_%s(1), niz_select_%s((%s)(%s < 0), "
-                      "niz_splat_%s(-1), %s))",
+        fprintf(e->f,
+                "niz_select_%s((%s)(%s > 0), niz_splat_%s(1), niz_select_%s((%s)(%s < 0), "
+                "niz_splat_%s(-1), %s))",
                 s, e->M, x[0].text, s, s, e->M, x[0].text, s, x[0].text);
         return;
     case NIZ_MAP_SELECT: s = v->dtype == NIZ_BOOL ? e->i : e->t; break;
@@ -159,7 +160,8 @@ static void niz_emit_store(niz_emitter *e, const niz_nest_store *s, bool tail)
 
 /* ---- one strip ------------------------------------------------------------------------------- */
 
-/* Marks the element values that a stage needs for value i; kept ones of earlier stages are loaded. */
+/* Marks the element values that a stage needs for value i; kept ones of earlier stages are loaded.
+ */
 static void niz_emit_need(niz_emitter *e, uint16_t i, int stage)
 {
     uint16_t stack[NIZ_NEST_VALUES * 3];
@@ -194,7 +196,8 @@ static void niz_emit_stage_needs(niz_emitter *e, int stage)
             niz_emit_need(e, e->n->store[i].value, stage);
     for (int i = 0; i < e->n->n_values; i++) {
         if (niz_emit_folds_in(&e->n->value[i], stage)) niz_emit_need(e, e->n->value[i].x[0], stage);
-        if (e->n->value[i].keep && e->n->value[i].stage == stage) niz_emit_need(e, (uint16_t)i, stage);
+        if (e->n->value[i].keep && e->n->value[i].stage == stage)
+            niz_emit_need(e, (uint16_t)i, stage);
     }
 }
 
@@ -249,7 +252,8 @@ static void niz_emit_strip(niz_emitter *e, int stage, bool tail)
         if (niz_emit_stores_in(e, &e->n->store[i], stage)) niz_emit_store(e, &e->n->store[i], tail);
 }
 
-/* ---- one stage: a row in blocks of 512 -------------------------------------------------------- */
+/* ---- one stage: a row in blocks of 512 --------------------------------------------------------
+ */
 
 static void niz_emit_fold_begin(niz_emitter *e, int stage)
 {
@@ -277,8 +281,8 @@ static void niz_emit_fold_end(niz_emitter *e, int stage)
             fprintf(e->f, "          niz_store_%s(l + %d, c%d_%d);\n", e->t, p * e->lanes, i, p);
         const char *name = niz_fold_names[v->code];
         if (e->n->flat)
-            fprintf(e->f, "          a%d[o] = niz_lanes_%s_%s(l); }\n", niz_emit_partial(e, i), name,
-                    e->t);
+            fprintf(e->f, "          a%d[o] = niz_lanes_%s_%s(l); }\n", niz_emit_partial(e, i),
+                    name, e->t);
         else
             fprintf(e->f, "          niz_push_%s_%s(&t%d, niz_lanes_%s_%s(l)); }\n", name, e->t, i,
                     name, e->t);
@@ -291,7 +295,8 @@ static void niz_emit_blocks(niz_emitter *e, int stage)
     niz_emit_fold_begin(e, stage);
     fputs("        long j = c;\n        for (; j + 16 <= z; j += 16) {\n", e->f);
     niz_emit_strip(e, stage, false);
-    fputs("        }\n        if (j < z) {\n            const long m = z - j;\n            (void)m;\n",
+    fputs("        }\n        if (j < z) {\n            const long m = z - j;\n            "
+          "(void)m;\n",
           e->f);
     niz_emit_strip(e, stage, true);
     fputs("        }\n", e->f);
@@ -311,16 +316,17 @@ static void niz_emit_row_values(niz_emitter *e, int stage)
         else if (v->kind == NIZ_NEST_MAP)
             niz_emit_map(e, v, 0);
         else
-            fprintf(e->f, "niz_splat_%s(niz_total_%s_%s(&t%d))", e->t, niz_fold_names[v->code], e->t,
-                    i);
+            fprintf(e->f, "niz_splat_%s(niz_total_%s_%s(&t%d))", e->t, niz_fold_names[v->code],
+                    e->t, i);
         fprintf(e->f, ";\n    (void)r%d;\n", i);
     }
     for (int i = 0; i < n->n_stores; i++) {
         const niz_nest_store *s = &n->store[i];
         const niz_nest_value *v = &n->value[s->value];
         if (!n->access[s->access].row || s->partial || v->stage != stage) continue;
-        fprintf(e->f, v->dtype == NIZ_BOOL ? "    *a%u = (signed char)(r%u[0] != 0);\n"
-                                           : "    *a%u = r%u[0];\n",
+        fprintf(e->f,
+                v->dtype == NIZ_BOOL ? "    *a%u = (signed char)(r%u[0] != 0);\n"
+                                     : "    *a%u = r%u[0];\n",
                 s->access, s->value);
     }
 }
@@ -342,14 +348,16 @@ static void niz_emit_stage(niz_emitter *e, int stage)
     for (int i = 0; i < e->n->n_values; i++)
         if (niz_emit_folds_in(&e->n->value[i], stage))
             fprintf(e->f, "    niz_tree_%s t%d = {{0}, 0, 0};\n", e->t, i);
-    fprintf(e->f, "    /* stage %d */\n    for (long c = 0; c < N; c += %d) {\n"
-                  "        const long z = N - c < %d ? N : c + %d;\n",
+    fprintf(e->f,
+            "    /* stage %d */\n    for (long c = 0; c < N; c += %d) {\n"
+            "        const long z = N - c < %d ? N : c + %d;\n",
             stage, NIZ_FLAT_BLOCK, NIZ_FLAT_BLOCK, NIZ_FLAT_BLOCK);
     niz_emit_blocks(e, stage);
     fputs("    }\n", e->f);
 }
 
-/* ---- the kernel ------------------------------------------------------------------------------- */
+/* ---- the kernel -------------------------------------------------------------------------------
+ */
 
 static bool niz_emit_is_stored(const niz_nest *n, int access)
 {
@@ -363,7 +371,8 @@ static void niz_emit_pointers(niz_emitter *e)
     const niz_nest *n = e->n;
     int k = 1 + n->rank;
     for (int d = n->rank; d-- > 0;)
-        fprintf(e->f, d ? "    const long i%d = q %% n[%d]; q /= n[%d];\n" : "    const long i%d = q;\n",
+        fprintf(e->f,
+                d ? "    const long i%d = q %% n[%d]; q /= n[%d];\n" : "    const long i%d = q;\n",
                 d, 1 + d, 1 + d);
     for (int a = 0; a < n->n_accesses; a++, k += 1 + n->rank) {
         const char *type = n->access[a].dtype == NIZ_BOOL ? "signed char" : e->S;
@@ -388,14 +397,16 @@ void niz_nest_emit(FILE *f, const niz_nest *n, int vector_bytes, const char *nam
     e.i = single ? "i32" : "i64";
     fprintf(f, "void %s(char *const *b, const long *n, long begin, long end, char *scratch)\n{\n",
             name);
-    fprintf(f, "    const long N = n[0], R = (N + 15) / 16 * 16;\n    %s *const t = (%s *)scratch;\n"
-               "    (void)R, (void)t;\n",
+    fprintf(f,
+            "    const long N = n[0], R = (N + 15) / 16 * 16;\n    %s *const t = (%s *)scratch;\n"
+            "    (void)R, (void)t;\n",
             e.S, e.S);
     if (n->flat) {
         niz_emit_pointers(&e);
         niz_emit_row_values(&e, 0);
-        fprintf(f, "    for (long o = begin; o < end; o++) {\n        const long c = o * %d, "
-                   "z = N - c < %d ? N : c + %d;\n",
+        fprintf(f,
+                "    for (long o = begin; o < end; o++) {\n        const long c = o * %d, "
+                "z = N - c < %d ? N : c + %d;\n",
                 NIZ_FLAT_BLOCK, NIZ_FLAT_BLOCK, NIZ_FLAT_BLOCK);
         niz_emit_blocks(&e, 0);
         fputs("    }\n}\n", f);

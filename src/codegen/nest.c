@@ -10,8 +10,8 @@ typedef struct niz_builder {
     niz_nest *n;
     uint32_t group;
     const niz_shape *domain;
-    uint16_t of[NIZ_GROUP_NODES];    /* value of the group's i-th node ... */
-    uint32_t node[NIZ_GROUP_NODES];  /* ... and which node that is */
+    uint16_t of[NIZ_GROUP_NODES];   /* value of the group's i-th node ... */
+    uint32_t node[NIZ_GROUP_NODES]; /* ... and which node that is */
     int count;
     bool full;
 } niz_builder;
@@ -44,7 +44,9 @@ static uint16_t niz_value_add(niz_builder *b, niz_nest_value v)
 static niz_access niz_access_of(const niz_builder *b, uint32_t id, const niz_shape *s, bool row)
 {
     const niz_layout_of *l = &b->env->layout[id];
-    niz_access a = {.node = l->root, .offset = l->view.offset, .row = row,
+    niz_access a = {.node = l->root,
+                    .offset = l->view.offset,
+                    .row = row,
                     .dtype = (niz_dtype)b->env->w->g.node[id].dtype};
     int skip = s->rank - l->view.shape.rank, axis = 0;
     for (int d = 0; d < s->rank; d++) {
@@ -102,8 +104,11 @@ static void niz_build_map(niz_builder *b, const niz_map *map, const uint16_t *x,
     memcpy(of, x, sizeof *x * (size_t)map->n_in);
     for (int i = 0; i < map->n; i++) {
         const niz_map_instr *in = &map->instr[i];
-        niz_nest_value v = {.kind = NIZ_NEST_MAP, .code = in->code, .dtype = (niz_dtype)in->dtype,
-                            .row = true, .constant = in->code == NIZ_MAP_CONST ? in->value : 0};
+        niz_nest_value v = {.kind = NIZ_NEST_MAP,
+                            .code = in->code,
+                            .dtype = (niz_dtype)in->dtype,
+                            .row = true,
+                            .constant = in->code == NIZ_MAP_CONST ? in->value : 0};
         for (int a = 0; a < niz_map_arity((niz_map_code)in->code); a++) {
             const niz_nest_value *o = &b->n->value[v.x[a] = of[in->x[a]]];
             v.row = v.row && o->row;
@@ -116,8 +121,11 @@ static void niz_build_map(niz_builder *b, const niz_map *map, const uint16_t *x,
 
 static uint16_t niz_build_fold(niz_builder *b, const niz_node *n, uint16_t x)
 {
-    niz_nest_value v = {.kind = NIZ_NEST_FOLD, .code = (uint8_t)n->op->combine,
-                        .dtype = (niz_dtype)n->dtype, .row = true, .x = {x},
+    niz_nest_value v = {.kind = NIZ_NEST_FOLD,
+                        .code = (uint8_t)n->op->combine,
+                        .dtype = (niz_dtype)n->dtype,
+                        .row = true,
+                        .x = {x},
                         .stage = (uint16_t)(b->n->value[x].stage + 1)};
     return niz_value_add(b, v);
 }
@@ -163,7 +171,8 @@ static void niz_build_collapse(niz_nest *n)
         for (int a = 0; a < n->n_accesses; a++) n->access[a].outer[d] = n->access[a].outer[d + 1];
         for (int e = d + 1; e + 1 < n->rank; e++) {
             n->dim[e] = n->dim[e + 1];
-            for (int a = 0; a < n->n_accesses; a++) n->access[a].outer[e] = n->access[a].outer[e + 1];
+            for (int a = 0; a < n->n_accesses; a++)
+                n->access[a].outer[e] = n->access[a].outer[e + 1];
         }
         n->rank--;
         for (int a = 0; a < n->n_accesses; a++) n->access[a].outer[n->rank] = 0;
@@ -272,7 +281,8 @@ int64_t niz_nest_units(const niz_nest *n)
     return units;
 }
 
-/* ---- checking and printing -------------------------------------------------------------------- */
+/* ---- checking and printing --------------------------------------------------------------------
+ */
 
 const char *niz_nest_verify(const niz_nest *n, char *why, size_t size)
 {
@@ -280,14 +290,18 @@ const char *niz_nest_verify(const niz_nest *n, char *why, size_t size)
         const niz_nest_value *v = &n->value[i];
         int arity = v->kind == NIZ_NEST_MAP ? niz_map_arity((niz_map_code)v->code)
                                             : v->kind == NIZ_NEST_FOLD;
-        const char *fault = v->kind == NIZ_NEST_LOAD && v->access >= n->n_accesses ? "no such access"
-                            : v->dtype != n->dtype && v->dtype != NIZ_BOOL         ? "a wrong dtype"
-                                                                                   : NULL;
+        const char *fault = v->kind == NIZ_NEST_LOAD && v->access >= n->n_accesses
+                                ? "no such access"
+                            : v->dtype != n->dtype && v->dtype != NIZ_BOOL ? "a wrong dtype"
+                                                                           : NULL;
         for (int a = 0; a < arity && !fault; a++) {
             const niz_nest_value *x = &n->value[v->x[a]];
-            if (v->x[a] >= i) fault = "an operand does not come before it";
-            else if (x->stage + (v->kind == NIZ_NEST_FOLD) > v->stage) fault = "its stage is too early";
-            else if (v->row && v->kind == NIZ_NEST_MAP && !x->row) fault = "a row value of elements";
+            if (v->x[a] >= i)
+                fault = "an operand does not come before it";
+            else if (x->stage + (v->kind == NIZ_NEST_FOLD) > v->stage)
+                fault = "its stage is too early";
+            else if (v->row && v->kind == NIZ_NEST_MAP && !x->row)
+                fault = "a row value of elements";
         }
         if (!fault) continue;
         snprintf(why, size, "value %%%d: %s", i, fault);
@@ -318,7 +332,9 @@ void niz_nest_print(FILE *f, const niz_nest *n)
         fprintf(f, "  # stage %u%s\n", v->stage, v->keep ? ", kept" : "");
     }
     for (int i = 0; i < n->n_stores; i++)
-        fprintf(f, "  store.%s @%u %%%u\n", n->store[i].partial ? "partial"
-                : n->access[n->store[i].access].row ? "row" : "element",
+        fprintf(f, "  store.%s @%u %%%u\n",
+                n->store[i].partial                 ? "partial"
+                : n->access[n->store[i].access].row ? "row"
+                                                    : "element",
                 n->store[i].access, n->store[i].value);
 }

@@ -32,25 +32,25 @@ typedef enum niz_nest_kind { NIZ_NEST_LOAD, NIZ_NEST_MAP, NIZ_NEST_FOLD } niz_ne
 
 /** Memory walked by the kernel. */
 typedef struct niz_access {
-    uint32_t node;                /* whose buffer, and where in it, the planner knows */
-    int64_t offset;               /* in elements */
-    int64_t outer[NIZ_MAX_RANK];  /* strides of the outer axes, in elements */
-    int64_t inner;                /* along the row */
+    uint32_t node;               /* whose buffer, and where in it, the planner knows */
+    int64_t offset;              /* in elements */
+    int64_t outer[NIZ_MAX_RANK]; /* strides of the outer axes, in elements */
+    int64_t inner;               /* along the row */
     niz_dtype dtype;
-    bool row;                     /* one value a row: inner is not used */
+    bool row; /* one value a row: inner is not used */
 } niz_access;
 
 typedef struct niz_nest_value {
     niz_nest_kind kind;
-    uint8_t code;       /* MAP: niz_map_code; FOLD: niz_combine */
-    niz_dtype dtype;    /* the nest's, or NIZ_BOOL */
+    uint8_t code;    /* MAP: niz_map_code; FOLD: niz_combine */
+    niz_dtype dtype; /* the nest's, or NIZ_BOOL */
     bool row;
-    uint16_t stage;     /* the first in which it can be known */
-    uint16_t access;    /* LOAD */
-    uint16_t x[3];      /* MAP, FOLD */
-    double constant;    /* MAP of NIZ_MAP_CONST */
-    bool keep;          /* an element value that a later stage reads back from scratch */
-    uint16_t slot;      /* which scratch row, if kept */
+    uint16_t stage;  /* the first in which it can be known */
+    uint16_t access; /* LOAD */
+    uint16_t x[3];   /* MAP, FOLD */
+    double constant; /* MAP of NIZ_MAP_CONST */
+    bool keep;       /* an element value that a later stage reads back from scratch */
+    uint16_t slot;   /* which scratch row, if kept */
 } niz_nest_value;
 
 typedef struct niz_nest_store {
@@ -64,7 +64,7 @@ typedef struct niz_nest_store {
 typedef struct niz_nest {
     niz_dtype dtype;
     bool flat;
-    int rank; /* of the outer axes */
+    int rank;                       /* of the outer axes */
     int64_t dim[NIZ_MAX_RANK], row; /* their sizes, and that of the row */
     int n_values, n_accesses, n_stores, n_stages, n_slots;
     niz_nest_value value[NIZ_NEST_VALUES];
@@ -92,9 +92,9 @@ const char *niz_nest_verify(const niz_nest *n, char *why, size_t size);
 /** As text, one value a line. */
 void niz_nest_print(FILE *f, const niz_nest *n);
 
-/** Writes the kernel as C: `void NAME(char *const *b, const long *n, long begin, long end, char *t)`,
- *  b a base address an access, n the arguments of niz_nest_arguments, [begin, end) rows (of a flat
- *  nest: blocks), t scratch memory. */
+/** Writes the kernel as C: `void NAME(char *const *b, const long *n, long begin, long end, char
+ * *t)`, b a base address an access, n the arguments of niz_nest_arguments, [begin, end) rows (of a
+ * flat nest: blocks), t scratch memory. */
 void niz_nest_emit(FILE *f, const niz_nest *n, int vector_bytes, const char *name);
 /** What stands once before all kernels of a text: vector.h, math.h and kernel.h. */
 void niz_prelude_emit(FILE *f, int vector_bytes);

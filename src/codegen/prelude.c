@@ -1,10 +1,11 @@
 /* prelude.c - the headers that kernels are compiled with, inside the library.
  *
- * The interpreter includes the same files, so both execute one text.  SPDX-License-Identifier: MIT */
+ * The interpreter includes the same files, so both execute one text.  SPDX-License-Identifier: MIT
+ */
 #include "codegen/nest.h"
 
 #define NIZ_EMBED(name, file)                                                                      \
-    __asm__(".section .rodata\n" #name ":\n.incbin \"" NIZ_CODEGEN_DIR "/" file "\"\n.byte 0\n"     \
+    __asm__(".section .rodata\n" #name ":\n.incbin \"" NIZ_CODEGEN_DIR "/" file "\"\n.byte 0\n"    \
             ".previous\n");                                                                        \
     extern const char name[] __attribute__((visibility("hidden")));
 

@@ -31,7 +31,8 @@ static void niz_context_free(niz *z)
     niz_context_realloc(&z->options, z, 0);
 }
 
-/* The ends of guards that still run touch the context: it stays until the last, and does nothing. */
+/* The ends of guards that still run touch the context: it stays until the last, and does nothing.
+ */
 void niz_close(niz *z)
 {
     if (!z || z->closing) return;

@@ -10,8 +10,8 @@
 /** The nodes between inputs and outputs of a derivative. */
 typedef struct niz_cone {
     niz_recording *r;
-    uint32_t lo, hi;  /* ids [lo, hi) */
-    bool *depends;    /* of node lo + i: a floating value that depends on an input */
+    uint32_t lo, hi; /* ids [lo, hi) */
+    bool *depends;   /* of node lo + i: a floating value that depends on an input */
 } niz_cone;
 
 /** Finds which of the nodes up to the highest y depend on the x.  False: error set. */

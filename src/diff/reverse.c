@@ -138,10 +138,11 @@ static void niz_reverse_remark(const niz_reverse *s, niz_at at, niz_t x, int n_y
     for (int i = 0; i < n_y; i++) needed[y[i].id] = true;
     if (niz_reverse_uses(r, n->attr[0], s->cone.hi, needed)) {
         p->newer_reported = true;
-        niz_remark(r->z,
-                   "the gradient at %s:%d is zero: the parameter \"%s\" has been assigned since the "
-                   "value was computed from it; ask for its handle before the update",
-                   at.file ? at.file : "?", at.line, p->name);
+        niz_remark(
+            r->z,
+            "the gradient at %s:%d is zero: the parameter \"%s\" has been assigned since the "
+            "value was computed from it; ask for its handle before the update",
+            at.file ? at.file : "?", at.line, p->name);
     }
     niz_free(r->z, needed);
 }

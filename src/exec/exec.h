@@ -35,7 +35,12 @@ typedef struct niz_live {
     uint32_t lowest, top; /* all live ids are in [lowest, top) */
 } niz_live;
 
-typedef enum niz_leaf_kind { NIZ_NOT_A_LEAF, NIZ_LEAF_DATA, NIZ_LEAF_PARAM, NIZ_LEAF_LITERAL } niz_leaf_kind;
+typedef enum niz_leaf_kind {
+    NIZ_NOT_A_LEAF,
+    NIZ_LEAF_DATA,
+    NIZ_LEAF_PARAM,
+    NIZ_LEAF_LITERAL
+} niz_leaf_kind;
 
 /** Whether a node is marked in this epoch. */
 static inline bool niz_live_has(const niz_live *live, uint32_t id)
@@ -104,8 +109,8 @@ typedef struct niz_task {
         niz_tree_loop *tree;
     } loop;
     const niz_op *op;
-    int64_t units; /* of the range that is cut into pieces */
-    double work;   /* about the elements' operations in all */
+    int64_t units;   /* of the range that is cut into pieces */
+    double work;     /* about the elements' operations in all */
     niz_dtype dtype; /* of the result, and its elements */
     int64_t count;
     struct niz_span *span; /* with trap_nan: the whole memory of each operand */
@@ -131,7 +136,7 @@ typedef struct niz_program {
     size_t n_tasks, task_capacity;
     niz_base *base;
     size_t n_bases;
-    int64_t *constant; /* literals, eight bytes each, in their own dtype */
+    int64_t *constant;   /* literals, eight bytes each, in their own dtype */
     niz_address *commit; /* of assignments: to be copied to the parameter; base NIZ_NONE: no */
     int64_t arena_bytes, scratch_bytes, naive_bytes;
 } niz_program;
@@ -141,15 +146,14 @@ typedef struct niz_plan {
     struct niz_plan *older, *newer;    /* in the order of their last use */
     XXH128_hash_t key, form;           /* form: literals as data */
     bool literals_as_data;
-    int64_t nodes; /* what it counts for in the cache's bound */
+    int64_t nodes;   /* what it counts for in the cache's bound */
     niz_arena arena; /* all of the below */
     int n_out, n_want;
-    int64_t *out_bytes;    /* of outputs */
-    int64_t *commit_param; /* of assignments */
+    int64_t *out_bytes;                /* of outputs */
+    int64_t *commit_param;             /* of assignments */
     niz_program interpreted, compiled; /* swapped between runs only */
-    struct niz_kernel *text; /* what compiled needs */
-    bool ready; /* compiled can run */
-    niz_pass_count count[NIZ_MAX_PASSES];
+    struct niz_kernel *text;           /* what compiled needs */
+    bool ready;                        /* compiled can run */
 } niz_plan;
 
 #define NIZ_PLAN_BUCKETS 1024
@@ -173,11 +177,15 @@ typedef struct niz_exec {
     struct niz_map_entry *map; /* parsed .map texts by operation and dtypes */
     size_t n_maps, map_capacity;
     struct niz_jit *jit; /* NULL: off */
+    struct niz_pass_total {
+        int64_t nodes_in, nodes_out;
+        double seconds;
+    } passes[NIZ_MAX_PASSES]; /* over all plans made */
 } niz_exec;
 
 niz_exec *niz_exec_of(niz *z);
 
-/** Fills e->live.out: the wanted nodes that have no value yet, then the pending assignments.  False:
+/** Fills e->live.out: the wanted nodes that have no value yet, then the pending assignments. False:
  *  error set. */
 bool niz_run_collect(niz_exec *e, niz_recording *r, niz_at at, int n, const niz_t *want);
 
@@ -216,8 +224,7 @@ bool niz_jit_ready(niz_exec *e, niz_plan *plan);
 void niz_jit_drop(niz_exec *e, niz_plan *plan);
 
 /** The parsed .map of an operation for these dtypes; kept for the context's life. */
-const niz_map *niz_map_of(niz_exec *e, const niz_op *op, int n, const niz_dtype *in,
-                          niz_dtype out);
+const niz_map *niz_map_of(niz_exec *e, const niz_op *op, int n, const niz_dtype *in, niz_dtype out);
 
 void niz_maps_free(niz_exec *e);
 
@@ -227,6 +234,10 @@ bool niz_fold(niz *z, const niz_graph *g, const niz_op *op, int n, const uint32_
 /** A double in the memory format of dtype, and back (false if a double cannot hold it). */
 int64_t niz_constant_bits(niz_dtype dtype, double v);
 bool niz_constant_value(niz_dtype dtype, const void *p, double *v);
+
+/** Counts a pipeline's run; NIZ_STATS=1 prints all counts when the context closes (stats.c). */
+void niz_stats_add(niz_exec *e, const niz_pass_count *count);
+void niz_stats_print(niz_exec *e);
 
 /** Runs a plan on the live part: outputs to out[0..n_want-1], parameters committed at the end.
  *  False (error set): nothing is committed. */
@@ -238,7 +249,8 @@ void niz_parallel(int threads, int64_t units, niz_piece *f, void *state);
 /** Threads to use, from the options, NIZ_THREADS and the machine. */
 int niz_thread_count(const niz_options *o);
 
-/* ---- index spaces (space.c) ------------------------------------------------------------------- */
+/* ---- index spaces (space.c) -------------------------------------------------------------------
+ */
 
 /** The space of shape, walked by n buffers with these strides (a row of NIZ_MAX_RANK each): sizes
  *  of 1 dropped, neighbouring axes merged where every buffer allows it. */

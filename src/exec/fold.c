@@ -27,9 +27,15 @@ bool niz_constant_value(niz_dtype dtype, const void *p, double *v)
     int32_t i;
     int64_t l;
     switch (dtype) {
-    case NIZ_F32: memcpy(&f, p, sizeof f); *v = (double)f; return true;
+    case NIZ_F32:
+        memcpy(&f, p, sizeof f);
+        *v = (double)f;
+        return true;
     case NIZ_F64: memcpy(v, p, sizeof *v); return true;
-    case NIZ_I32: memcpy(&i, p, sizeof i); *v = i; return true;
+    case NIZ_I32:
+        memcpy(&i, p, sizeof i);
+        *v = i;
+        return true;
     case NIZ_I64:
         memcpy(&l, p, sizeof l);
         *v = (double)l;
@@ -49,7 +55,8 @@ const niz_map *niz_map_of(niz_exec *e, const niz_op *op, int n, const niz_dtype 
 {
     for (size_t i = 0; i < e->n_maps; i++) {
         const struct niz_map_entry *m = &e->map[i];
-        if (m->op == op && m->out == out && !memcmp(m->in, in, sizeof *in * (size_t)n)) return m->map;
+        if (m->op == op && m->out == out && !memcmp(m->in, in, sizeof *in * (size_t)n))
+            return m->map;
     }
     char why[256];
     struct niz_map_entry m = {.op = op, .n = n, .out = out};

@@ -1,9 +1,9 @@
 /* jit.c - the compiled form of a plan.
  *
- * The scheduled graph is fused into groups (fuse.c), placed again with groups as positions, and each
- * nest written as a C function (codegen/emit.c).  All functions of a plan make one text, so that it
- * is one run of the compiler and one entry of the cache.  Until the text is compiled the plan runs
- * interpreted; the swap is between two runs and changes no bit.
+ * The scheduled graph is fused into groups (fuse.c), placed again with groups as positions, and
+ * each nest written as a C function (codegen/emit.c).  All functions of a plan make one text, so
+ * that it is one run of the compiler and one entry of the cache.  Until the text is compiled the
+ * plan runs interpreted; the swap is between two runs and changes no bit.
  *
  * SPDX-License-Identifier: MIT */
 #include <stdlib.h>
@@ -113,7 +113,8 @@ static bool niz_writer_nest(void *state, niz_lowering *l, uint32_t g)
     t->kind = NIZ_TASK_NEST;
     t->loop.nest = loop;
     t->units = niz_nest_units(n);
-    t->work = (double)t->units * (double)(n->flat ? NIZ_FLAT_BLOCK : n->row) * (1 + n->n_values / 4);
+    t->work =
+        (double)t->units * (double)(n->flat ? NIZ_FLAT_BLOCK : n->row) * (1 + n->n_values / 4);
     for (int a = 0; a < n->n_accesses; a++)
         t->buffer[a] = niz_lower_root(l, n->access[a].node, n->access[a].offset);
     for (int i = 0; i < n->n_stores; i++)
@@ -132,7 +133,8 @@ static bool niz_writer_begin(niz_writer *s)
     s->nest = niz_realloc(z, NULL, sizeof *s->nest);
     s->text = open_memstream(&s->bytes, &s->n_bytes);
     if (!s->stored || !s->nest || !s->text) return false;
-    for (uint32_t id = 0; id < s->w->g.n; id++) s->stored[id] = s->p->place[id].home != NIZ_HOME_NONE;
+    for (uint32_t id = 0; id < s->w->g.n; id++)
+        s->stored[id] = s->p->place[id].home != NIZ_HOME_NONE;
     niz_prelude_emit(s->text, niz_jit_vector_bytes(s->e));
     return true;
 }
@@ -168,7 +170,8 @@ bool niz_jit_make(niz_exec *e, niz_plan *plan, const niz_work *w)
     bool ok = niz_fuse(e->z, w, layout, &fusion);
     niz_free(e->z, layout);
     if (!ok) return false;
-    ok = niz_place_all(&(niz_pass_env){e->z, niz_recording_of(e->z), NULL}, w, &fusion, !e->z->options.trap_nan, &p);
+    ok = niz_place_all(&(niz_pass_env){e->z, niz_recording_of(e->z), NULL}, w, &fusion,
+                       !e->z->options.trap_nan, &p);
     if (ok) {
         ok = niz_jit_lower(e, plan, w, &fusion, &p);
         niz_placement_free(e->z, &p);
@@ -177,7 +180,8 @@ bool niz_jit_make(niz_exec *e, niz_plan *plan, const niz_work *w)
     return ok;
 }
 
-/* ---- kernels ---------------------------------------------------------------------------------- */
+/* ---- kernels ----------------------------------------------------------------------------------
+ */
 
 bool niz_jit_open(niz_exec *e)
 {

@@ -1,4 +1,5 @@
-/* jit.h - whether plans are compiled, and the kernels they wait for.  SPDX-License-Identifier: MIT */
+/* jit.h - whether plans are compiled, and the kernels they wait for.  SPDX-License-Identifier: MIT
+ */
 #ifndef NIZ_JIT_H
 #define NIZ_JIT_H
 

@@ -112,7 +112,8 @@ static bool niz_live_number(niz_recording *r, niz_live *live)
                            (uint32_t)live->n - 1))
             return false;
         if (leaf != NIZ_LEAF_DATA) continue;
-        if (!niz_grow(r->z, &live->data, sizeof *live->data, &live->data_capacity, live->n_data + 1))
+        if (!niz_grow(r->z, &live->data, sizeof *live->data, &live->data_capacity,
+                      live->n_data + 1))
             return false;
         live->data[live->n_data++] = r->g.node[id].data;
     }

@@ -152,8 +152,7 @@ static void niz_lower_group(niz_loop_space *s, const niz_view *a, int from_a, co
     if (a) memcpy(stride[buffers++], a->stride + from_a, sizeof(int64_t) * (size_t)n);
     if (b) memcpy(stride[buffers++], b->stride + from_b, sizeof(int64_t) * (size_t)n);
     if (y_stride) memcpy(stride[buffers++], y_stride, sizeof(int64_t) * (size_t)n);
-    niz_space_make(s, n, a ? a->shape.dim + from_a : b->shape.dim + from_b, buffers,
-                   stride);
+    niz_space_make(s, n, a ? a->shape.dim + from_a : b->shape.dim + from_b, buffers, stride);
 }
 
 static bool niz_lower_contract(niz_lowering *l, uint32_t id, niz_task *t)
@@ -185,8 +184,11 @@ static bool niz_lower_conv(niz_lowering *l, uint32_t id, niz_task *t)
     int s = n->shape->rank - 3;
     niz_conv_loop *loop = t->loop.conv = niz_lower_alloc(l, sizeof *loop);
     if (!loop) return false;
-    *loop = (niz_conv_loop){.dtype = (niz_dtype)n->dtype, .spatial = s, .batch = x->shape.dim[0],
-                            .groups = x->shape.dim[1], .in = x->shape.dim[2],
+    *loop = (niz_conv_loop){.dtype = (niz_dtype)n->dtype,
+                            .spatial = s,
+                            .batch = x->shape.dim[0],
+                            .groups = x->shape.dim[1],
+                            .in = x->shape.dim[2],
                             .out = w->shape.dim[1]};
     for (int d = 0; d < s; d++) {
         loop->x_size[d] = x->shape.dim[3 + d];
@@ -224,7 +226,10 @@ static bool niz_lower_eval(niz_lowering *l, uint32_t id, niz_task *t)
     int64_t *attr = niz_arena_copy(&l->plan->arena, n->attr, sizeof *attr * n->n_attr);
     if (!e || !x || !attr) return false;
     for (int i = 0; i < n->n_arg; i++) x[i] = niz_lower_buffer(l, n->arg[i]);
-    *e = (niz_eval){.n = n->n_arg, .x = x, .y = niz_lower_buffer(l, id), .attr = {n->n_attr, attr},
+    *e = (niz_eval){.n = n->n_arg,
+                    .x = x,
+                    .y = niz_lower_buffer(l, id),
+                    .attr = {n->n_attr, attr},
                     .end = t->count};
     t->kind = NIZ_TASK_EVAL;
     t->units = n->op->parallel ? t->count : 1;
@@ -243,7 +248,8 @@ niz_task *niz_lower_task(niz_lowering *l, uint32_t origin, int n_buffers)
     return t;
 }
 
-/* What operands are made of, to tell an operation that produced a NaN from one that passed it on. */
+/* What operands are made of, to tell an operation that produced a NaN from one that passed it on.
+ */
 static bool niz_lower_spans(niz_lowering *l, const niz_node *n, niz_task *t)
 {
     if (!l->e->z->options.trap_nan) return true;
@@ -330,7 +336,8 @@ bool niz_lower(niz_exec *e, niz_plan *plan, niz_program *program, const niz_work
     *program = (niz_program){.arena_bytes = (p->peak + 63) / 64 * 64, .naive_bytes = p->naive};
     l.base = niz_realloc(e->z, NULL, sizeof *l.base * (w->g.n + 1));
     bool ok = l.base && niz_lower_bases(&l) && niz_lower_outputs(&l);
-    if (ok) program->base[program->n_bases++] = (niz_base){NIZ_HOME_ARENA, program->arena_bytes, false};
+    if (ok)
+        program->base[program->n_bases++] = (niz_base){NIZ_HOME_ARENA, program->arena_bytes, false};
     ok = ok && (o ? niz_lower_groups(&l, o) : niz_lower_nodes(&l));
     niz_free(e->z, l.base);
     return ok;

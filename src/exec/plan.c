@@ -21,8 +21,8 @@ static bool niz_plan_node(const niz_recording *r, const niz_live *live, uint32_t
                           bool literals_as_data, int64_t *data, int64_t *literal)
 {
     const niz_node *n = &r->g.node[live->id[i]];
-    niz_node_spec s = {n->op, 0, NULL, niz_node_attrs(n), (niz_dtype)n->dtype, n->shape, n->place,
-                       true};
+    niz_node_spec s = {n->op,    0,        NULL, niz_node_attrs(n), (niz_dtype)n->dtype,
+                       n->shape, n->place, true};
     uint32_t arg[NIZ_MAX_ARITY];
     int64_t slot;
     switch (niz_live_leaf(r, live->id[i])) {
@@ -74,15 +74,20 @@ static niz_plan *niz_plan_make(niz_exec *e, niz_recording *r, XXH128_hash_t key,
 {
     niz_work w;
     niz_placement place;
+    niz_pass_count count[NIZ_MAX_PASSES];
     niz_plan *p = niz_realloc(e->z, NULL, sizeof *p);
     if (!p) return NULL;
-    *p = (niz_plan){.key = key, .form = form, .literals_as_data = literals_as_data,
+    *p = (niz_plan){.key = key,
+                    .form = form,
+                    .literals_as_data = literals_as_data,
                     .nodes = (int64_t)e->live.n + NIZ_PLAN_BASE};
     niz_arena_init(&p->arena, e->z);
     p->arena.smallest = NIZ_PLAN_CHUNK;
-    bool ok = niz_plan_work(e, r, literals_as_data, &w, p->count);
+    bool ok = niz_plan_work(e, r, literals_as_data, &w, count);
+    if (ok) niz_stats_add(e, count);
     if (ok) {
-        ok = niz_place_all(&(niz_pass_env){e->z, r, NULL}, &w, NULL, !e->z->options.trap_nan, &place);
+        ok = niz_place_all(&(niz_pass_env){e->z, r, NULL}, &w, NULL, !e->z->options.trap_nan,
+                           &place);
         if (ok) {
             ok = niz_lower(e, p, &p->interpreted, &w, &place, NULL);
             niz_placement_free(e->z, &place);
@@ -146,7 +151,8 @@ static void niz_plan_drop_oldest(niz_exec *e)
     niz_plan **p = &e->bucket[gone->key.low64 % NIZ_PLAN_BUCKETS];
     while (*p != gone) p = &(*p)->next;
     *p = gone->next;
-    for (p = &e->form_bucket[gone->form.low64 % NIZ_PLAN_BUCKETS]; *p != gone;) p = &(*p)->next_form;
+    for (p = &e->form_bucket[gone->form.low64 % NIZ_PLAN_BUCKETS]; *p != gone;)
+        p = &(*p)->next_form;
     *p = gone->next_form;
     niz_plan_unlink(e, gone);
     e->z->stats.plans_cached--;

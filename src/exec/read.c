@@ -13,6 +13,7 @@
 static void niz_exec_free(niz *z, void *state)
 {
     niz_exec *e = state;
+    niz_stats_print(e);
     niz_plans_free(e);
     niz_jit_close(e);
     niz_maps_free(e);

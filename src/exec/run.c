@@ -12,7 +12,8 @@
 #include "core/type.h"
 #include "exec/exec.h"
 
-#define NIZ_GRAIN 200000.0 /* elements' operations below which a thread does not pay: about 30 us */
+#define NIZ_GRAIN 200000.0 /* elements' operations below which a thread does not pay: about 30 us  \
+                            */
 
 typedef struct niz_run_state {
     niz_exec *e;
@@ -71,15 +72,21 @@ static void niz_run_tree(const niz_task *t, void *partial, void *y)
     niz_combine how = t->loop.tree->combine;
     if (t->dtype == NIZ_F32) {
         float *x = partial;
-        if (how == NIZ_COMBINE_SUM) NIZ_TREE(float, x, n, a + b)
-        else if (how == NIZ_COMBINE_PROD) NIZ_TREE(float, x, n, a * b)
-        else NIZ_TREE(float, x, n, (float)niz_run_extreme(a, b, how))
+        if (how == NIZ_COMBINE_SUM)
+            NIZ_TREE(float, x, n, a + b)
+        else if (how == NIZ_COMBINE_PROD)
+            NIZ_TREE(float, x, n, a *b)
+        else
+            NIZ_TREE(float, x, n, (float)niz_run_extreme(a, b, how))
         *(float *)y = x[0];
     } else {
         double *x = partial;
-        if (how == NIZ_COMBINE_SUM) NIZ_TREE(double, x, n, a + b)
-        else if (how == NIZ_COMBINE_PROD) NIZ_TREE(double, x, n, a * b)
-        else NIZ_TREE(double, x, n, niz_run_extreme(a, b, how))
+        if (how == NIZ_COMBINE_SUM)
+            NIZ_TREE(double, x, n, a + b)
+        else if (how == NIZ_COMBINE_PROD)
+            NIZ_TREE(double, x, n, a *b)
+        else
+            NIZ_TREE(double, x, n, niz_run_extreme(a, b, how))
         *(double *)y = x[0];
     }
 }
@@ -194,7 +201,8 @@ static bool niz_run_produced(const niz_run_state *s)
 {
     const niz_task *t = s->task;
     const void *y = s->buffer[t->n - 1];
-    if (niz_op_form(t->op) == NIZ_FORM_INDEX || niz_run_is_finite(t->dtype, y, t->count)) return false;
+    if (niz_op_form(t->op) == NIZ_FORM_INDEX || niz_run_is_finite(t->dtype, y, t->count))
+        return false;
     for (int i = 0; i < t->n - 1; i++) {
         const niz_span *x = &t->span[i];
         if (!niz_run_is_finite(x->dtype, s->e->base[x->base], x->count)) return false;

@@ -1,8 +1,8 @@
 /* fuse.c - grouping nodes into kernels.
  *
  * One sweep over the scheduled nodes.  Groups run in the order they were opened, so a node may join
- * a group only if everything it reads is in that group or an earlier one: no cycle can arise and the
- * sweep is linear.  What a group saves is memory traffic: a value read by its own group only is
+ * a group only if everything it reads is in that group or an earlier one: no cycle can arise and
+ * the sweep is linear.  What a group saves is memory traffic: a value read by its own group only is
  * never stored, and an operand read by several nodes of it is loaded once.
  *
  * A nest computes rows.  Inside it a node may read
@@ -69,7 +69,8 @@ static bool niz_fuse_domain(const niz_graph *g, uint32_t id, niz_part_of *part, 
     *part = NIZ_PART_ELEMENT;
     if (niz_op_form(n->op) == NIZ_FORM_REDUCE) {
         s = g->node[n->arg[0]].shape;
-        if (n->op->combine > NIZ_COMBINE_MIN || n->attr[0] != s->rank - 1 || s->dim[s->rank - 1] < 2)
+        if (n->op->combine > NIZ_COMBINE_MIN || n->attr[0] != s->rank - 1 ||
+            s->dim[s->rank - 1] < 2)
             return false;
         *part = NIZ_PART_REDUCE;
     } else if (niz_op_form(n->op) != NIZ_FORM_MAP) {
@@ -152,7 +153,8 @@ static bool niz_fuse_join(niz_fuser *u, uint32_t group, uint32_t id, niz_part_of
     if (!niz_fuse_has_room(g) || g->dtype != as->dtype) return false;
     if (!niz_shape_equal(&g->domain, &as->domain)) {
         niz_shape outer = niz_shape_outer(&g->domain);
-        if (part != NIZ_PART_ELEMENT || g->flat || !niz_shape_equal(&outer, &as->domain)) return false;
+        if (part != NIZ_PART_ELEMENT || g->flat || !niz_shape_equal(&outer, &as->domain))
+            return false;
         part = NIZ_PART_ROW;
     }
     if (!niz_fuse_reads(u, group, id, part)) return false;
@@ -171,8 +173,11 @@ static bool niz_fuse_open(niz_fuser *u, uint32_t id, niz_part_of part, const niz
     niz_group *g = &u->f->group[u->f->n_groups];
     *g = (niz_group){.n = 1};
     if (part != NIZ_PART_ALONE) {
-        *g = (niz_group){.nest = true, .dtype = as->dtype, .domain = as->domain,
-                         .folds = part == NIZ_PART_REDUCE, .n = 1};
+        *g = (niz_group){.nest = true,
+                         .dtype = as->dtype,
+                         .domain = as->domain,
+                         .folds = part == NIZ_PART_REDUCE,
+                         .n = 1};
         g->flat = as->domain.rank == 1 && as->domain.dim[0] >= NIZ_FLAT_FROM;
     }
     u->f->group_of[id] = u->f->n_groups++;
@@ -190,9 +195,11 @@ static bool niz_fuse_node(niz_fuser *u, uint32_t id)
     const niz_node *n = &u->w->g.node[id];
     niz_shape outer = niz_shape_squeezed(n->shape);
     bool can = niz_fuse_domain(&u->w->g, id, &part, &as);
-    bool row = !can && niz_op_form(n->op) == NIZ_FORM_MAP && niz_fuse_dtypes(&u->w->g, n, &as.dtype);
+    bool row =
+        !can && niz_op_form(n->op) == NIZ_FORM_MAP && niz_fuse_dtypes(&u->w->g, n, &as.dtype);
     uint32_t latest = niz_fuse_latest(u, id), now = u->f->n_groups;
-    if (row) as.domain = outer, part = NIZ_PART_ELEMENT; /* too small for a nest, but for its rows */
+    if (row)
+        as.domain = outer, part = NIZ_PART_ELEMENT; /* too small for a nest, but for its rows */
     for (uint32_t back = 1; (can || row) && back <= NIZ_FUSE_LOOK_BACK && back <= now; back++) {
         if (latest != NIZ_NONE && now - back < latest) break;
         if (niz_fuse_join(u, now - back, id, part, &as)) return true;

@@ -6,7 +6,7 @@
 
 #include "passes/pass.h"
 
-#define NIZ_GROUP_NODES 96   /* values of one kernel: a cap on its text and registers */
+#define NIZ_GROUP_NODES 96    /* values of one kernel: a cap on its text and registers */
 #define NIZ_GROUP_OPERANDS 32 /* buffers of one kernel */
 
 /** How a node takes part in its group's kernel. */
@@ -28,10 +28,10 @@ typedef struct niz_group {
 
 typedef struct niz_fusion {
     uint32_t n_groups;
-    niz_group *group;    /* in an order in which they can run */
-    uint32_t *group_of;  /* of each node; NIZ_NONE for views and leaves */
-    uint8_t *part;       /* of each node: niz_part_of */
-    uint32_t *start;     /* nodes of group g, ascending: member[start[g] .. start[g+1]-1] */
+    niz_group *group;   /* in an order in which they can run */
+    uint32_t *group_of; /* of each node; NIZ_NONE for views and leaves */
+    uint8_t *part;      /* of each node: niz_part_of */
+    uint32_t *start;    /* nodes of group g, ascending: member[start[g] .. start[g+1]-1] */
     uint32_t *member;
 } niz_fusion;
 

@@ -89,8 +89,9 @@ static void niz_layout_outputs(niz_layout_state *s)
             /* the assignment of the copy: the first one stays as a plain view for its readers */
             const niz_node *first = &out->g.node[id];
             uint32_t again = niz_graph_add(
-                &out->g, &(niz_node_spec){&niz_op_assign, 1, &own, niz_node_attrs(first),
-                                          (niz_dtype)first->dtype, first->shape, first->place, true});
+                &out->g,
+                &(niz_node_spec){&niz_op_assign, 1, &own, niz_node_attrs(first),
+                                 (niz_dtype)first->dtype, first->shape, first->place, true});
             if (again != NIZ_NONE) out->g.node[again].origin = in->g.node[in->out[i]].origin;
             niz_layout_note(s, again);
             id = again;

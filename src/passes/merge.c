@@ -16,9 +16,9 @@ bool niz_merge(const niz_pass_env *env, const niz_work *in, niz_work *out)
         uint32_t arg[NIZ_MAX_ARITY];
         for (int i = 0; i < n->n_arg; i++) arg[i] = b.map[n->arg[i]];
         uint32_t before = out->g.n;
-        b.map[id] = niz_graph_add(&out->g, &(niz_node_spec){n->op, n->n_arg, arg,
-                                                            niz_node_attrs(n), (niz_dtype)n->dtype,
-                                                            n->shape, n->place, keep});
+        b.map[id] =
+            niz_graph_add(&out->g, &(niz_node_spec){n->op, n->n_arg, arg, niz_node_attrs(n),
+                                                    (niz_dtype)n->dtype, n->shape, n->place, keep});
         if (b.map[id] == NIZ_NONE)
             b.failed = true;
         else if (b.map[id] == before)

@@ -66,8 +66,8 @@ bool niz_schedule(const niz_pass_env *env, const niz_work *in, niz_work *out);
 typedef struct niz_rebuild {
     const niz_work *in;
     niz_work *out;
-    uint32_t *map;      /* of each input node: its output node, or NIZ_NONE */
-    bool merge;         /* equal nodes become one */
+    uint32_t *map; /* of each input node: its output node, or NIZ_NONE */
+    bool merge;    /* equal nodes become one */
     bool failed;
 } niz_rebuild;
 
@@ -96,7 +96,8 @@ typedef struct niz_layout_of {
 bool niz_view_of(const niz_graph *g, uint32_t id, niz_layout_of *all);
 bool niz_view_is_contiguous(const niz_view *v);
 
-/* ---- readers of parameters (reads.c) ----------------------------------------------------------- */
+/* ---- readers of parameters (reads.c) -----------------------------------------------------------
+ */
 
 /** Node `reader` reads a parameter through its operand `operand`. */
 typedef struct niz_read {
@@ -113,14 +114,21 @@ typedef struct niz_reads {
 bool niz_reads_find(const niz_work *w, const niz_layout_of *layout, niz_reads *r);
 void niz_reads_free(niz *z, niz_reads *r);
 
-/* ---- placement (place.c) ---------------------------------------------------------------------- */
+/* ---- placement (place.c) ----------------------------------------------------------------------
+ */
 
-typedef enum niz_home { NIZ_HOME_NONE, NIZ_HOME_ARENA, NIZ_HOME_LEAF, NIZ_HOME_OUTPUT, NIZ_HOME_PARAM } niz_home;
+typedef enum niz_home {
+    NIZ_HOME_NONE,
+    NIZ_HOME_ARENA,
+    NIZ_HOME_LEAF,
+    NIZ_HOME_OUTPUT,
+    NIZ_HOME_PARAM
+} niz_home;
 
 /** Of each node that owns memory: where it lives and for how long (positions in the schedule). */
 typedef struct niz_place_of {
     niz_home home;
-    int64_t offset;       /* ARENA: in bytes; OUTPUT: which output; PARAM: which parameter */
+    int64_t offset; /* ARENA: in bytes; OUTPUT: which output; PARAM: which parameter */
     int64_t bytes;
     uint32_t first, last; /* computed at first, last read at last */
     uint32_t shares;      /* the operand whose buffer it takes over, or NIZ_NONE */
@@ -130,14 +138,16 @@ typedef struct niz_place_of {
 typedef struct niz_placement {
     niz_layout_of *layout;
     niz_place_of *place;
-    bool *commit_copy; /* of each output that is an assignment: copied to the parameter at the end */
+    bool
+        *commit_copy; /* of each output that is an assignment: copied to the parameter at the end */
     int64_t peak, naive;
 } niz_placement;
 
 struct niz_fusion;
 
-/** Places all values; with a fusion only those that leave their group have a home, and positions are
- *  groups instead of nodes.  in_place: a value may overwrite a dying operand, or its parameter. */
+/** Places all values; with a fusion only those that leave their group have a home, and positions
+ * are groups instead of nodes.  in_place: a value may overwrite a dying operand, or its parameter.
+ */
 bool niz_place_all(const niz_pass_env *env, const niz_work *w, const struct niz_fusion *fusion,
                    bool in_place, niz_placement *p);
 void niz_placement_free(niz *z, niz_placement *p);

@@ -70,8 +70,7 @@ bool niz_pass_run(const niz_pass_env *env, const niz_pass *pass, niz_work *work)
     return false;
 }
 
-bool niz_pipeline_run(const niz_pass_env *env, niz_work *work,
-                      niz_pass_count count[NIZ_MAX_PASSES])
+bool niz_pipeline_run(const niz_pass_env *env, niz_work *work, niz_pass_count count[NIZ_MAX_PASSES])
 {
     bool stopped = false;
     for (int i = 0; niz_pipeline[i].name; i++) {

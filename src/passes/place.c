@@ -21,13 +21,13 @@ typedef struct niz_placer {
     const niz_work *w;
     const niz_fusion *f; /* or NULL: every node is a group of its own */
     niz_placement *p;
-    uint32_t *order;     /* nodes that own memory, by position */
+    uint32_t *order; /* nodes that own memory, by position */
     uint32_t n_order;
     uint32_t last_failing;
     bool in_place;
     niz_block *free; /* ordered by offset, never touching each other */
     size_t n_free, free_capacity;
-    uint32_t *dying;      /* roots by their last reader: a list through next_dying */
+    uint32_t *dying; /* roots by their last reader: a list through next_dying */
     uint32_t *next_dying;
     int64_t top; /* end of the arena */
 } niz_placer;
@@ -43,14 +43,14 @@ static int64_t niz_block_take(niz_placer *a, int64_t bytes)
 {
     size_t best = a->n_free;
     for (size_t i = 0; i < a->n_free; i++)
-        if (a->free[i].bytes >= bytes && (best == a->n_free || a->free[i].bytes < a->free[best].bytes))
+        if (a->free[i].bytes >= bytes &&
+            (best == a->n_free || a->free[i].bytes < a->free[best].bytes))
             best = i;
     if (best < a->n_free) {
         int64_t offset = a->free[best].offset;
         a->free[best].offset += bytes;
         if ((a->free[best].bytes -= bytes) == 0)
-            memmove(a->free + best, a->free + best + 1,
-                    sizeof *a->free * (--a->n_free - best));
+            memmove(a->free + best, a->free + best + 1, sizeof *a->free * (--a->n_free - best));
         return offset;
     }
     /* nothing fits: a free block at the end grows into the new space */

@@ -46,9 +46,10 @@ uint32_t niz_rebuild_copy(niz_rebuild *b, uint32_t id)
     uint32_t arg[NIZ_MAX_ARITY];
     for (int i = 0; i < n->n_arg; i++) arg[i] = b->map[n->arg[i]];
     bool is_private = !b->merge || (n->flags & NIZ_NODE_PRIVATE);
-    uint32_t made = niz_rebuild_put(b, id, &(niz_node_spec){n->op, n->n_arg, arg, niz_node_attrs(n),
-                                                           (niz_dtype)n->dtype, n->shape, n->place,
-                                                           is_private});
+    uint32_t made =
+        niz_rebuild_put(b, id,
+                        &(niz_node_spec){n->op, n->n_arg, arg, niz_node_attrs(n),
+                                         (niz_dtype)n->dtype, n->shape, n->place, is_private});
     return made;
 }
 
@@ -64,8 +65,9 @@ uint32_t niz_rebuild_add(niz_rebuild *b, uint32_t like, const niz_op *op, int n,
         b->failed = true;
         return NIZ_NONE;
     }
-    return niz_rebuild_put(b, like, &(niz_node_spec){op, n, arg, attr, f.dtype, f.shape,
-                                                     b->in->g.node[like].place, !b->merge});
+    return niz_rebuild_put(
+        b, like,
+        &(niz_node_spec){op, n, arg, attr, f.dtype, f.shape, b->in->g.node[like].place, !b->merge});
 }
 
 uint32_t niz_rebuild_try(niz_rebuild *b, uint32_t like, const niz_op *op, int n,

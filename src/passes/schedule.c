@@ -19,12 +19,12 @@ typedef struct niz_sched {
     niz *z;
     const niz_work *in;
     niz_layout_of *layout;
-    uint32_t *first_user, *user; /* users of node i: user[first_user[i] .. first_user[i+1]-1] */
-    uint32_t *waits;             /* operands (and extra edges) not yet scheduled */
-    uint32_t *readers;           /* users not yet scheduled */
-    bool *pinned;                /* an output: never freed */
-    bool *held;                  /* waits until all that may fail is done */
-    uint32_t failing;            /* how many of those are left */
+    uint32_t *first_user, *user;     /* users of node i: user[first_user[i] .. first_user[i+1]-1] */
+    uint32_t *waits;                 /* operands (and extra edges) not yet scheduled */
+    uint32_t *readers;               /* users not yet scheduled */
+    bool *pinned;                    /* an output: never freed */
+    bool *held;                      /* waits until all that may fail is done */
+    uint32_t failing;                /* how many of those are left */
     uint32_t *extra_to, *extra_from; /* edges from -> to beyond the operands */
     size_t n_extra, extra_capacity, from_capacity;
     uint32_t *heap;
@@ -52,7 +52,8 @@ static bool niz_sched_edge(niz_sched *s, uint32_t from, uint32_t to)
 }
 
 /* Before value is written into parameter `index`: whoever reads the old version.  And whatever may
- * fail, for which the value is held back; that closes no cycle if all of those are recorded first. */
+ * fail, for which the value is held back; that closes no cycle if all of those are recorded first.
+ */
 static bool niz_sched_guard(niz_sched *s, const niz_reads *reads, uint32_t value, int64_t index)
 {
     uint32_t last = NIZ_NONE;
@@ -113,7 +114,8 @@ static bool niz_sched_edges(niz_sched *s)
     s->user = niz_realloc(s->z, NULL, sizeof *s->user * ((size_t)s->first_user[n] + 1));
     if (!s->user) return false;
     niz_sched_each(s, true);
-    memmove(s->first_user + 1, s->first_user, sizeof *s->first_user * n); /* filling moved them on */
+    memmove(s->first_user + 1, s->first_user,
+            sizeof *s->first_user * n); /* filling moved them on */
     s->first_user[0] = 0;
     return true;
 }
@@ -277,8 +279,8 @@ static bool niz_sched_arrays(niz_sched *s)
 
 static void niz_sched_free(niz_sched *s)
 {
-    void *all[] = {s->layout, s->first_user, s->user, s->waits, s->readers, s->pinned, s->held, s->heap,
-                   s->delta, s->extra_to, s->extra_from};
+    void *all[] = {s->layout, s->first_user, s->user,  s->waits,    s->readers,   s->pinned,
+                   s->held,   s->heap,       s->delta, s->extra_to, s->extra_from};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) niz_free(s->z, all[i]);
 }
 

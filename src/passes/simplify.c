@@ -97,7 +97,8 @@ static uint32_t double_negation(niz_rewrite *w)
 {
     const niz_op *sub = &niz_op_sub;
     if (w->op == &niz_op_neg && arg_node(w, 0)->op == &niz_op_neg) return arg_node(w, 0)->arg[0];
-    if ((w->op != &niz_op_add && w->op != sub) || arg_node(w, 1)->op != &niz_op_neg) return NIZ_NONE;
+    if ((w->op != &niz_op_add && w->op != sub) || arg_node(w, 1)->op != &niz_op_neg)
+        return NIZ_NONE;
     uint32_t arg[2] = {w->arg[0], arg_node(w, 1)->arg[0]};
     return make(w, w->op == sub ? &niz_op_add : sub, 2, arg, (niz_attrs){0});
 }
@@ -109,8 +110,8 @@ static uint32_t no_movement(niz_rewrite *w)
 {
     if (w->n != 1 || niz_op_form(w->op) == NIZ_FORM_REDUCE || !has_result_type(w, w->arg[0]))
         return NIZ_NONE;
-    bool same = w->op == &niz_op_reshape || w->op == &niz_op_broadcast ||
-                w->op == &niz_op_cast || w->op == &niz_op_stop_gradient;
+    bool same = w->op == &niz_op_reshape || w->op == &niz_op_broadcast || w->op == &niz_op_cast ||
+                w->op == &niz_op_stop_gradient;
     if (w->op == &niz_op_permute) {
         same = true;
         for (int i = 0; i < w->attr.n; i++) same = same && w->attr.value[i] == i;
@@ -173,7 +174,8 @@ static uint32_t map_before_broadcast(niz_rewrite *w)
     return x == NIZ_NONE ? x : make_dims(w, &niz_op_broadcast, x, w->shape);
 }
 
-/* ---- reductions and contractions -------------------------------------------------------------- */
+/* ---- reductions and contractions --------------------------------------------------------------
+ */
 
 /* A sum, product or extreme of one element is that element. */
 static uint32_t reduce_one(niz_rewrite *w)
@@ -220,7 +222,8 @@ static uint32_t thin(niz_rewrite *w)
     return y == NIZ_NONE ? y : make_dims(w, &niz_op_reshape, y, w->shape);
 }
 
-/* ---- folding ---------------------------------------------------------------------------------- */
+/* ---- folding ----------------------------------------------------------------------------------
+ */
 
 /* A map of literals, all of rank 0, by the interpreter's own loops. */
 static uint32_t fold_literals(niz_rewrite *w)
@@ -234,9 +237,10 @@ static uint32_t fold_literals(niz_rewrite *w)
     int64_t bits;
     memcpy(&bits, &v, sizeof bits);
     const niz_node *like = &w->b->in->g.node[w->like];
-    uint32_t id = niz_graph_add(&w->b->out->g, &(niz_node_spec){&niz_op_literal, 0, NULL, {1, &bits},
-                                                                w->dtype, w->shape, like->place,
-                                                                true});
+    uint32_t id = niz_graph_add(
+        &w->b->out->g,
+        &(niz_node_spec){
+            &niz_op_literal, 0, NULL, {1, &bits}, w->dtype, w->shape, like->place, true});
     if (id == NIZ_NONE)
         w->b->failed = true;
     else
@@ -266,9 +270,17 @@ static const struct {
 static uint32_t niz_simplify_node(niz_rebuild *b, const niz_pass_env *env, uint32_t id)
 {
     const niz_node *n = &b->in->g.node[id];
-    if (n->op == &niz_op_assign || niz_op_form(n->op) == NIZ_FORM_LEAF) return niz_rebuild_copy(b, id);
-    niz_rewrite w = {.b = b, .env = env, .g = &b->out->g, .like = id, .op = n->op, .n = n->n_arg,
-                     .attr = niz_node_attrs(n), .dtype = (niz_dtype)n->dtype, .shape = n->shape};
+    if (n->op == &niz_op_assign || niz_op_form(n->op) == NIZ_FORM_LEAF)
+        return niz_rebuild_copy(b, id);
+    niz_rewrite w = {.b = b,
+                     .env = env,
+                     .g = &b->out->g,
+                     .like = id,
+                     .op = n->op,
+                     .n = n->n_arg,
+                     .attr = niz_node_attrs(n),
+                     .dtype = (niz_dtype)n->dtype,
+                     .shape = n->shape};
     for (int i = 0; i < n->n_arg; i++) w.arg[i] = b->map[n->arg[i]];
     for (size_t i = 0; i < sizeof niz_rewrites / sizeof *niz_rewrites && !b->failed; i++) {
         uint32_t y = niz_rewrites[i].try(&w);
