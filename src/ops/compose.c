@@ -18,7 +18,7 @@ static bool floating(niz_at at, niz_t x)
     if (!niz_usable(x.z, at, x, "x")) return false;
     if (niz_dtype_is_float(niz_dtype_of(x))) return true;
     niz_fail(x.z, at, NIZ_E_DTYPE, "needs f32 or f64, not %s; niz_cast it: x %s",
-             niz_dtype_name(niz_dtype_of(x)), niz_text_of(x).text);
+             niz_dtype_name(niz_dtype_of(x)), niz_describe(x).text);
     return false;
 }
 
@@ -211,7 +211,7 @@ niz_t niz_log_softmax_at(niz_at at, niz_t x, int axis)
 
 static niz_t product_refused(niz_at at, niz_t a, niz_t b, niz_status status, const char *why)
 {
-    return REFUSE(a.z, at, status, "%s: a %s, b %s", why, niz_text_of(a).text, niz_text_of(b).text);
+    return REFUSE(a.z, at, status, "%s: a %s, b %s", why, niz_describe(a).text, niz_describe(b).text);
 }
 
 /* Two operands that can be multiplied and summed; the rest of a message is made here. */
@@ -420,7 +420,7 @@ static bool einsum_sizes(niz_at at, const char *spec, int n, const niz_t *x, con
     for (int i = 0; i < n; i++)
         if (niz_shape_of(x[i]).rank != in[i].n) {
             niz_fail(x[0].z, at, NIZ_E_SHAPE, "\"%s\" gives %d letters to %s", spec, in[i].n,
-                     niz_text_of(x[i]).text);
+                     niz_describe(x[i]).text);
             return false;
         }
     for (int i = 0; n > 1 && i < in[0].n; i++) {
@@ -428,8 +428,8 @@ static bool einsum_sizes(niz_at at, const char *spec, int n, const niz_t *x, con
         if (j < 0 || niz_shape_of(x[0]).dim[i] == niz_shape_of(x[1]).dim[j]) continue;
         niz_fail(x[0].z, at, NIZ_E_SHAPE, "sizes of %c in \"%s\" differ, %lld and %lld: a %s, b %s",
                  in[0].of[i], spec, (long long)niz_shape_of(x[0]).dim[i],
-                 (long long)niz_shape_of(x[1]).dim[j], niz_text_of(x[0]).text,
-                 niz_text_of(x[1]).text);
+                 (long long)niz_shape_of(x[1]).dim[j], niz_describe(x[0]).text,
+                 niz_describe(x[1]).text);
         return false;
     }
     return true;
@@ -465,7 +465,7 @@ niz_t niz_select_at(niz_at at, niz_t x, int axis, int64_t i)
     if (k < 0) k += s.dim[d];
     if (k < 0 || k >= s.dim[d])
         return REFUSE(x.z, at, NIZ_E_ARGUMENT, "there is no element %lld along axis %lld: x %s",
-                      (long long)i, (long long)d, niz_text_of(x).text);
+                      (long long)i, (long long)d, niz_describe(x).text);
     return niz_squeeze(niz_slice(x, (int)d, k, k + 1, 1), (int)d);
 }
 
@@ -495,7 +495,7 @@ static bool new_axis_fits(niz_at at, niz_t x, int64_t *axis)
 {
     int rank = niz_shape_of(x).rank;
     if (rank < NIZ_MAX_RANK) return niz_axis_fits(at, x, rank + 1, axis);
-    niz_fail(x.z, at, NIZ_E_SHAPE, "has %d axes already: x %s", rank, niz_text_of(x).text);
+    niz_fail(x.z, at, NIZ_E_SHAPE, "has %d axes already: x %s", rank, niz_describe(x).text);
     return false;
 }
 
@@ -516,7 +516,7 @@ niz_t niz_squeeze_at(niz_at at, niz_t x, int axis)
     niz_shape s = niz_shape_of(x);
     if (s.dim[d] != 1)
         return REFUSE(x.z, at, NIZ_E_SHAPE, "axis %lld is of size %lld, not 1: x %s", (long long)d,
-                      (long long)s.dim[d], niz_text_of(x).text);
+                      (long long)s.dim[d], niz_describe(x).text);
     s.rank--;
     for (int i = (int)d; i < s.rank; i++) s.dim[i] = s.dim[i + 1];
     return niz_reshape(x, s);
@@ -546,7 +546,7 @@ niz_t niz_stack_at(niz_at at, int n, const niz_t *x, int axis)
         if (!niz_usable(z, at, x[i], "an operand")) return niz_inert(z);
         if (!niz_shape_equal(&s, &first))
             return REFUSE(z, at, NIZ_E_SHAPE, "operands 0 and %d differ: %s and %s", i,
-                          niz_text_of(x[0]).text, niz_text_of(x[i]).text);
+                          niz_describe(x[0]).text, niz_describe(x[i]).text);
     }
     int64_t d = axis;
     if (!new_axis_fits(at, x[0], &d)) return niz_inert(z);
@@ -575,7 +575,7 @@ niz_t niz_take_at(niz_at at, niz_t x, int axis, niz_t index)
     niz_shape s = niz_shape_of(x), i = niz_shape_of(index), to = {.rank = (int)d};
     if (s.rank - 1 + i.rank > NIZ_MAX_RANK)
         return REFUSE(x.z, at, NIZ_E_SHAPE, "the result would have %d axes: x %s, index %s",
-                      s.rank - 1 + i.rank, niz_text_of(x).text, niz_text_of(index).text);
+                      s.rank - 1 + i.rank, niz_describe(x).text, niz_describe(index).text);
     for (int k = 0; k < d; k++) to.dim[k] = s.dim[k];
     for (int k = 0; k < i.rank; k++) to.dim[to.rank++] = i.dim[k];
     for (int k = (int)d + 1; k < s.rank; k++) to.dim[to.rank++] = s.dim[k];
@@ -593,10 +593,10 @@ niz_t niz_one_hot_at(niz_at at, niz_t index, int64_t classes, niz_dtype dtype)
     niz_dtype from = niz_dtype_of(index);
     if (from != NIZ_I32 && from != NIZ_I64)
         return REFUSE(index.z, at, NIZ_E_DTYPE, "the index must be i32 or i64, not %s: index %s",
-                      niz_dtype_name(from), niz_text_of(index).text);
+                      niz_dtype_name(from), niz_describe(index).text);
     if (classes < 0)
         return REFUSE(index.z, at, NIZ_E_ARGUMENT, "%lld classes: index %s", (long long)classes,
-                      niz_text_of(index).text);
+                      niz_describe(index).text);
     niz_t class = niz_iota(index.z, from, NIZ_SHAPE(classes), 0);
     return niz_cast(niz_eq(niz_unsqueeze(index, -1), class), dtype);
 }

@@ -224,7 +224,7 @@ const niz_op *const niz_ops_conv[] = {&niz_op_conv, NULL};
 
 static bool conv_refuse(niz_at at, niz_t x, niz_t w, niz_status status, const char *why)
 {
-    niz_fail(x.z, at, status, "%s: x %s, w %s", why, niz_text_of(x).text, niz_text_of(w).text);
+    niz_fail(x.z, at, status, "%s: x %s, w %s", why, niz_describe(x).text, niz_describe(w).text);
     return false;
 }
 

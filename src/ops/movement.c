@@ -110,7 +110,7 @@ static bool shape_complete(niz_at at, niz_t x, niz_shape *s)
     niz_shape from = niz_shape_of(x);
     if (s->rank < 0 || s->rank > NIZ_MAX_RANK) {
         niz_fail(x.z, at, NIZ_E_SHAPE, "a tensor has 0 to 8 axes, not %d: x %s", s->rank,
-                 niz_text_of(x).text);
+                 niz_describe(x).text);
         return false;
     }
     for (int d = 0; d < s->rank; d++) {
@@ -126,7 +126,7 @@ static bool shape_complete(niz_at at, niz_t x, niz_shape *s)
         return true;
     }
     niz_fail(x.z, at, NIZ_E_SHAPE, "no size for -1 makes %s of the %lld elements: x %s",
-             niz_type_text(niz_dtype_of(x), s).text, (long long)count, niz_text_of(x).text);
+             niz_type_text(niz_dtype_of(x), s).text, (long long)count, niz_describe(x).text);
     return false;
 }
 
@@ -404,7 +404,7 @@ niz_t niz_slice_at(niz_at at, niz_t x, int axis, int64_t start, int64_t stop, in
     if (!niz_axis_fits(at, x, s.rank, &d)) return niz_inert(x.z);
     if (step < 1) {
         niz_fail(x.z, at, NIZ_E_ARGUMENT, "a step is at least 1, not %lld: x %s", (long long)step,
-                 niz_text_of(x).text);
+                 niz_describe(x).text);
         return niz_inert(x.z);
     }
     start = slice_bound(start, s.dim[d]);

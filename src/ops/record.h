@@ -150,19 +150,13 @@ static inline niz_t niz_apply_one(niz_at at, const niz_op *op, niz_t x, int n, c
     return niz_apply_at(at, op, 1, &x, &(niz_attrs){n, attr});
 }
 
-static inline niz_text niz_text_of(niz_t x)
-{
-    niz_shape s = niz_shape_of(x);
-    return niz_type_text(niz_dtype_of(x), &s);
-}
-
 /** Counts an axis from the front: 0 .. rank-1 of so many axes.  Reports one outside. */
 static inline bool niz_axis_fits(niz_at at, niz_t x, int rank, int64_t *axis)
 {
     int64_t given = *axis;
     if (niz_axis(rank, axis)) return true;
     niz_fail(x.z, at, NIZ_E_ARGUMENT, "axis %lld is outside the %d axes: x %s", (long long)given,
-             rank, niz_text_of(x).text);
+             rank, niz_describe(x).text);
     return false;
 }
 

@@ -274,7 +274,7 @@ bool niz_reduce_mask(niz_at at, niz_t x, int axis, const niz_axes *axes, unsigne
     if (n < 0 || n > NIZ_MAX_RANK || (n && axis != NIZ_ALL)) {
         niz_fail(x.z, at, NIZ_E_ARGUMENT, n > 0 && n <= NIZ_MAX_RANK
                      ? "either .axis or .axes is given, not both: x %s"
-                     : "a list has at most 8 axes: x %s", niz_text_of(x).text);
+                     : "a list has at most 8 axes: x %s", niz_describe(x).text);
         return false;
     }
     if (!n && axis == NIZ_ALL) *mask = (1u << rank) - 1;
@@ -284,7 +284,7 @@ bool niz_reduce_mask(niz_at at, niz_t x, int axis, const niz_axes *axes, unsigne
         if (!niz_axis_fits(at, x, rank, &a)) return false;
         if (*mask >> a & 1) {
             niz_fail(x.z, at, NIZ_E_ARGUMENT, "axis %d is given twice: x %s", (int)a,
-                     niz_text_of(x).text);
+                     niz_describe(x).text);
             return false;
         }
         *mask |= 1u << a;
@@ -356,7 +356,7 @@ static niz_t index_of(niz_at at, const niz_op *op, niz_t x, niz_reduce_options o
         return niz_inert(x.z);
     bool all = o.axis == NIZ_ALL && !o.axes.n;
     if (!all && !is_one_axis(mask)) {
-        niz_fail(x.z, at, NIZ_E_ARGUMENT, "takes one axis, or all: x %s", niz_text_of(x).text);
+        niz_fail(x.z, at, NIZ_E_ARGUMENT, "takes one axis, or all: x %s", niz_describe(x).text);
         return niz_inert(x.z);
     }
     niz_t from = x;
