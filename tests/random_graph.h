@@ -1,8 +1,8 @@
 /* random_graph.h - graphs of random operations, the same from the same seed: for comparing one way
  * of computing with another.
  *
- * Values stay small and every operation is continuous, so that where two ways may differ in the last
- * bits (a contraction rewritten as product and sum) they still agree within a bound.
+ * Values stay small and every operation is continuous, so that where two ways may differ in the
+ * last bits (a contraction rewritten as product and sum) they still agree within a bound.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef NIZ_RANDOM_GRAPH_H
@@ -286,7 +286,8 @@ static inline niz_t rg_loss(random_graph *g)
 
 /* The first element in which two results differ by more than bound (0: in any bit; all NaNs are
  * one), or -1. */
-static inline int64_t rg_differ(niz_dtype dtype, const void *a, const void *b, int64_t n, double bound)
+static inline int64_t rg_differ(niz_dtype dtype, const void *a, const void *b, int64_t n,
+                                double bound)
 {
     for (int64_t i = 0; i < n; i++) {
         double p = dtype == NIZ_F32 ? (double)((const float *)a)[i] : ((const double *)a)[i];

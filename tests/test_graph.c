@@ -23,7 +23,7 @@ static niz_t vector(niz *in, int64_t n)
     return niz_full(in, NIZ_F32, NIZ_SHAPE(n), 2);
 }
 
-/* ---- handles -------------------------------------------------------------------------------- */
+/* ---- handles --------------------------------------------------------------------------------- */
 
 START_TEST(a_handle_is_stale_after_its_step)
 {
@@ -166,7 +166,7 @@ START_TEST(a_step_left_in_any_way_ends)
 }
 END_TEST
 
-/* ---- errors --------------------------------------------------------------------------------- */
+/* ---- errors ---------------------------------------------------------------------------------- */
 
 START_TEST(the_first_error_sticks_until_it_is_cleared)
 {
@@ -303,7 +303,7 @@ START_TEST(a_missing_rule_is_an_error_that_names_it)
 }
 END_TEST
 
-/* ---- the whole public interface, with handles that are none ------------------------------------ */
+/* ---- the whole public interface, with handles that are none ---------------------------------- */
 
 typedef struct bad {
     const char *name;
@@ -584,7 +584,7 @@ START_TEST(sweeps_take_empty_lists)
 }
 END_TEST
 
-/* ---- hash-consing --------------------------------------------------------------------------- */
+/* ---- hash-consing ---------------------------------------------------------------------------- */
 
 START_TEST(the_same_operation_is_the_same_node)
 {
@@ -676,7 +676,7 @@ START_TEST(a_record_without_what_it_needs_is_refused)
 }
 END_TEST
 
-/* ---- records given anything ------------------------------------------------------------------- */
+/* ---- records given anything ------------------------------------------------------------------ */
 
 static int64_t odd_word(util_rng *r)
 {
@@ -720,13 +720,14 @@ START_TEST(any_operands_and_attributes_are_refused_or_run)
 }
 END_TEST
 
-/* ---- shapes --------------------------------------------------------------------------------- */
+/* ---- shapes ---------------------------------------------------------------------------------- */
 
 START_TEST(impossible_shapes_are_refused)
 {
     open_context();
     float v = 0;
-    niz_shape wide = {.rank = 9}, negative = NIZ_SHAPE(2, -1), huge = NIZ_SHAPE(1LL << 32, 1LL << 32);
+    niz_shape wide = {.rank = 9}, negative = NIZ_SHAPE(2, -1);
+    niz_shape huge = NIZ_SHAPE(1LL << 32, 1LL << 32);
     niz_shape less = {.rank = -1}, hidden = NIZ_SHAPE(0, 1LL << 40, 1LL << 40);
     niz_shape all[] = {wide, negative, huge, less, hidden};
     for (int i = 0; i < NIZ_COUNT(all); i++) {
@@ -792,8 +793,8 @@ START_TEST(empty_tensors_are_legal_everywhere)
     ck_assert_double_eq(niz_item(niz_sum(niz_matmul(niz_transpose(e, 0, 1), e))), 0);
     ck_assert_int_eq(niz_read(niz_softmax(e, 1), v, 0), NIZ_OK);
     ck_assert_int_eq(niz_read(niz_concat(2, ((niz_t[]){e, e}), 0), v, 0), NIZ_OK);
-    ck_assert_int_eq(niz_read(niz_concat(2, ((niz_t[]){e, niz_ones(z, NIZ_F32, NIZ_SHAPE(1, 3))}), 0),
-                              v, 12), NIZ_OK);
+    niz_t row[2] = {e, niz_ones(z, NIZ_F32, NIZ_SHAPE(1, 3))};
+    ck_assert_int_eq(niz_read(niz_concat(2, row, 0), v, 12), NIZ_OK);
     ck_assert_double_eq((double)v[2], 1);
     ck_assert_int_eq(niz_read(niz_pad(e, 0, 1, 1, 5), v, 24), NIZ_OK);
     ck_assert_double_eq((double)v[5], 5);
@@ -814,7 +815,7 @@ START_TEST(empty_tensors_are_legal_everywhere)
 }
 END_TEST
 
-/* ---- reading -------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 START_TEST(item_of_a_large_i64_is_an_error)
 {

@@ -1,12 +1,12 @@
-/* test_memory.c - memory does not grow with steps; every allocation may fail, in every kind of call,
- * and nothing is lost or spoiled.
+/* test_memory.c - memory does not grow with steps; every allocation may fail, in every kind of
+ * call, and nothing is lost or spoiled.
  *
  * SPDX-License-Identifier: MIT */
 #include <math.h>
 
 #include "util.h"
 
-/* ---- no growth ------------------------------------------------------------------------------ */
+/* ---- no growth ------------------------------------------------------------------------------- */
 
 static const float data[64] = {1, -2, 3, 4, -5, 6, 7, 8};
 
@@ -178,7 +178,7 @@ START_TEST(a_context_closed_within_a_step_goes_with_it)
 }
 END_TEST
 
-/* ---- every allocation fails once ---------------------------------------------------------------- */
+/* ---- every allocation fails once ------------------------------------------------------------- */
 
 #define STATES 64
 
@@ -212,7 +212,8 @@ static void record_and_run(niz *z, states *s)
         niz_jvp(1, p, g, 1, &loss, &t);
         niz_assign(w, niz_sub(w, niz_mul(g[0], 0.1 * i)));
         niz_assign(b, niz_sub(b, niz_mul(g[1], niz_scalar(z, NIZ_F32, .1))));
-        niz_t c = niz_conv(niz_reshape(x, NIZ_SHAPE(1, 2, 4, 4)), niz_ones(z, NIZ_F32, NIZ_SHAPE(3, 2, 3, 3)));
+        niz_t kernel = niz_ones(z, NIZ_F32, NIZ_SHAPE(3, 2, 3, 3));
+        niz_t c = niz_conv(niz_reshape(x, NIZ_SHAPE(1, 2, 4, 4)), kernel);
         niz_t u = niz_concat(2, ((niz_t[]){x, niz_uniform(z, NIZ_F32, NIZ_SHAPE(4, 8), 0, 1)}), 0);
         NIZ_RUN(z, loss, t, c);
         note(s, z);

@@ -44,7 +44,7 @@ static double first(niz_t t)
     return niz_read(t, v, sizeof v) ? (double)NAN : (double)v[0];
 }
 
-/* ---- names ---------------------------------------------------------------------------------- */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 START_TEST(a_parameter_is_found_by_its_name)
 {
@@ -168,7 +168,7 @@ START_TEST(optimisers_are_not_shown_states)
 }
 END_TEST
 
-/* ---- assignments ---------------------------------------------------------------------------- */
+/* ---- assignments ----------------------------------------------------------------------------- */
 
 START_TEST(a_loop_that_reads_nothing_trains)
 {
@@ -559,7 +559,7 @@ START_TEST(a_failing_run_commits_nothing)
 }
 END_TEST
 
-/* ---- from outside --------------------------------------------------------------------------- */
+/* ---- from outside ---------------------------------------------------------------------------- */
 
 START_TEST(setting_all_is_all_or_nothing)
 {
@@ -723,7 +723,7 @@ START_TEST(what_was_set_from_outside_says_so)
 }
 END_TEST
 
-/* ---- scopes --------------------------------------------------------------------------------- */
+/* ---- scopes ---------------------------------------------------------------------------------- */
 
 static const char *long_name(int n)
 {
@@ -798,7 +798,7 @@ START_TEST(scopes_leave_no_memory)
 }
 END_TEST
 
-/* ---- closing -------------------------------------------------------------------------------- */
+/* ---- closing --------------------------------------------------------------------------------- */
 
 /* The guards' ends come after niz_close; the address sanitiser sees to it that they find memory. */
 START_TEST(closing_within_a_step_waits_for_its_end)
@@ -841,7 +841,7 @@ START_TEST(closing_after_steps_is_at_once)
 }
 END_TEST
 
-/* ---- random draws --------------------------------------------------------------------------- */
+/* ---- random draws ---------------------------------------------------------------------------- */
 
 #define DRAWN 64
 

@@ -17,7 +17,7 @@ static void open_context(void)
     z = util_open();
 }
 
-/* ---- text in, text out -------------------------------------------------------------------------- */
+/* ---- text in, text out ----------------------------------------------------------------------- */
 
 #define MAX_LINES 64
 
@@ -174,11 +174,14 @@ START_TEST(simplify_arithmetic)
          X3 LIT("1") "%2 = broadcast %1 dims=[3] : f32[3]\nreturn %0\n"},
         {"-(-x)", X3 "%1 = neg %0 : f32[3]\n%2 = neg %1 : f32[3]\nreturn %2\n",
          X3 "%1 = neg %0 : f32[3]\nreturn %0\n"},
-        {"a + -b", X3 "%1 = data : f32[3]\n%2 = neg %1 : f32[3]\n%3 = add %0 %2 : f32[3]\nreturn %3\n",
+        {"a + -b", X3 "%1 = data : f32[3]\n%2 = neg %1 : f32[3]\n%3 = add %0 %2 : f32[3]\n"
+         "return %3\n",
          X3 "%1 = data : f32[3]\n%2 = neg %1 : f32[3]\n%3 = sub %0 %1 : f32[3]\nreturn %3\n"},
-        {"a - -b", X3 "%1 = data : f32[3]\n%2 = neg %1 : f32[3]\n%3 = sub %0 %2 : f32[3]\nreturn %3\n",
+        {"a - -b", X3 "%1 = data : f32[3]\n%2 = neg %1 : f32[3]\n%3 = sub %0 %2 : f32[3]\n"
+         "return %3\n",
          X3 "%1 = data : f32[3]\n%2 = neg %1 : f32[3]\n%3 = add %0 %1 : f32[3]\nreturn %3\n"},
-        {"-a + b stays", X3 "%1 = neg %0 : f32[3]\n%2 = data : f32[3]\n%3 = add %1 %2 : f32[3]\nreturn %3\n",
+        {"-a + b stays", X3 "%1 = neg %0 : f32[3]\n%2 = data : f32[3]\n%3 = add %1 %2 : f32[3]\n"
+         "return %3\n",
          NULL},
     };
     expect_all("simplify", all, NIZ_COUNT(all));
@@ -199,8 +202,10 @@ START_TEST(simplify_folds_literals)
          "%0 = literal value=0.1 : f64[]\n%1 = literal value=0.2 : f64[]\n"
          "%2 = literal value=0.30000000000000004 : f64[]\nreturn %2\n"},
         {"integers divide by 0",
-         "%0 = literal value=7 : i32[]\n%1 = literal value=0 : i32[]\n%2 = div %0 %1 : i32[]\nreturn %2\n",
-         "%0 = literal value=7 : i32[]\n%1 = literal value=0 : i32[]\n%2 = literal value=0 : i32[]\nreturn %2\n"},
+         "%0 = literal value=7 : i32[]\n%1 = literal value=0 : i32[]\n%2 = div %0 %1 : i32[]\n"
+         "return %2\n",
+         "%0 = literal value=7 : i32[]\n%1 = literal value=0 : i32[]\n"
+         "%2 = literal value=0 : i32[]\nreturn %2\n"},
         {"integers wrap",
          "%0 = literal value=2147483647 : i32[]\n%1 = add %0 %0 : i32[]\nreturn %1\n",
          "%0 = literal value=2147483647 : i32[]\n%1 = literal value=-2 : i32[]\nreturn %1\n"},
@@ -209,15 +214,21 @@ START_TEST(simplify_folds_literals)
          "%2 = mul %0 %1 : i64[]\nreturn %2\n",
          NULL},
         {"to bool",
-         "%0 = literal value=1 : f32[]\n%1 = literal value=2 : f32[]\n%2 = lt %0 %1 : bool[]\nreturn %2\n",
-         "%0 = literal value=1 : f32[]\n%1 = literal value=2 : f32[]\n%2 = literal value=1 : bool[]\nreturn %2\n"},
+         "%0 = literal value=1 : f32[]\n%1 = literal value=2 : f32[]\n%2 = lt %0 %1 : bool[]\n"
+         "return %2\n",
+         "%0 = literal value=1 : f32[]\n%1 = literal value=2 : f32[]\n"
+         "%2 = literal value=1 : bool[]\nreturn %2\n"},
         {"casts",
          "%0 = literal value=0.1 : f64[]\n%1 = cast %0 to=f32 : f32[]\nreturn %1\n",
-         "%0 = literal value=0.1 : f64[]\n%1 = literal value=0.10000000149011612 : f32[]\nreturn %1\n"},
+         "%0 = literal value=0.1 : f64[]\n%1 = literal value=0.10000000149011612 : f32[]\n"
+         "return %1\n"},
         {"not what is no literal",
-         "%0 = data : f32[]\n%1 = literal value=2 : f32[]\n%2 = mul %0 %1 : f32[]\nreturn %2\n", NULL},
-        {"a chain", "%0 = literal value=4 : f32[]\n%1 = sqrt %0 : f32[]\n%2 = neg %1 : f32[]\nreturn %2\n",
-         "%0 = literal value=4 : f32[]\n%1 = literal value=2 : f32[]\n%2 = literal value=-2 : f32[]\nreturn %2\n"},
+         "%0 = data : f32[]\n%1 = literal value=2 : f32[]\n%2 = mul %0 %1 : f32[]\nreturn %2\n",
+         NULL},
+        {"a chain", "%0 = literal value=4 : f32[]\n%1 = sqrt %0 : f32[]\n%2 = neg %1 : f32[]\n"
+         "return %2\n",
+         "%0 = literal value=4 : f32[]\n%1 = literal value=2 : f32[]\n"
+         "%2 = literal value=-2 : f32[]\nreturn %2\n"},
     };
     expect_all("simplify", all, NIZ_COUNT(all));
 }
@@ -242,16 +253,20 @@ START_TEST(simplify_movement)
          "%0 = data : f32[1,3]\n%1 = reshape %0 dims=[3] : f32[3]\nreturn %1\n"},
         {"an argmax is no element",
          "%0 = data : f32[1,3]\n%1 = argmax %0 axis=0 : i64[3]\nreturn %1\n", NULL},
-        {"reshapes", M34 "%1 = reshape %0 dims=[12] : f32[12]\n%2 = reshape %1 dims=[2,6] : f32[2,6]\nreturn %2\n",
-         M34 "%1 = reshape %0 dims=[12] : f32[12]\n%2 = reshape %0 dims=[2,6] : f32[2,6]\nreturn %2\n"},
+        {"reshapes", M34 "%1 = reshape %0 dims=[12] : f32[12]\n"
+         "%2 = reshape %1 dims=[2,6] : f32[2,6]\nreturn %2\n",
+         M34 "%1 = reshape %0 dims=[12] : f32[12]\n%2 = reshape %0 dims=[2,6] : f32[2,6]\n"
+             "return %2\n"},
         {"permutes",
          "%0 = data : f32[2,3,4]\n%1 = permute %0 axes=[1,2,0] : f32[3,4,2]\n"
          "%2 = permute %1 axes=[1,0,2] : f32[4,3,2]\nreturn %2\n",
          "%0 = data : f32[2,3,4]\n%1 = permute %0 axes=[1,2,0] : f32[3,4,2]\n"
          "%2 = permute %0 axes=[2,1,0] : f32[4,3,2]\nreturn %2\n"},
         {"broadcasts",
-         X3 "%1 = broadcast %0 dims=[2,3] : f32[2,3]\n%2 = broadcast %1 dims=[4,2,3] : f32[4,2,3]\nreturn %2\n",
-         X3 "%1 = broadcast %0 dims=[2,3] : f32[2,3]\n%2 = broadcast %0 dims=[4,2,3] : f32[4,2,3]\nreturn %2\n"},
+         X3 "%1 = broadcast %0 dims=[2,3] : f32[2,3]\n"
+             "%2 = broadcast %1 dims=[4,2,3] : f32[4,2,3]\nreturn %2\n",
+         X3 "%1 = broadcast %0 dims=[2,3] : f32[2,3]\n"
+             "%2 = broadcast %0 dims=[4,2,3] : f32[4,2,3]\nreturn %2\n"},
         {"a map broadcasts by itself",
          M34 "%1 = data : f32[4]\n%2 = broadcast %1 dims=[3,4] : f32[3,4]\n"
              "%3 = add %0 %2 : f32[3,4]\nreturn %3\n",
@@ -275,11 +290,14 @@ START_TEST(simplify_thin_contractions)
     static const text_case all[] = {
         {"matrix by vector",
          M34 "%1 = data : f32[4]\n%2 = contract %0 %1 batch=0 sum=1 : f32[3]\nreturn %2\n",
-         M34 "%1 = data : f32[4]\n%2 = reshape %1 dims=[1,4] : f32[1,4]\n%3 = mul %0 %2 : f32[3,4]\n"
+         M34 "%1 = data : f32[4]\n%2 = reshape %1 dims=[1,4] : f32[1,4]\n"
+             "%3 = mul %0 %2 : f32[3,4]\n"
              "%4 = sum %3 axis=1 : f32[3]\n%5 = reshape %4 dims=[3] : f32[3]\nreturn %5\n"},
-        {"matrix by matrix", M34 "%1 = data : f32[2,4]\n%2 = contract %0 %1 batch=0 sum=1 : f32[3,2]\nreturn %2\n",
+        {"matrix by matrix", M34 "%1 = data : f32[2,4]\n"
+         "%2 = contract %0 %1 batch=0 sum=1 : f32[3,2]\nreturn %2\n",
          NULL},
-        {"an outer product", "%0 = data : f32[3]\n%1 = data : f32[1]\n%2 = contract %0 %1 batch=0 sum=0 : f32[3,1]\nreturn %2\n",
+        {"an outer product", "%0 = data : f32[3]\n%1 = data : f32[1]\n"
+         "%2 = contract %0 %1 batch=0 sum=0 : f32[3,1]\nreturn %2\n",
          NULL},
     };
     expect_all("simplify", all, NIZ_COUNT(all));
@@ -289,17 +307,23 @@ END_TEST
 START_TEST(merge_joins_equal_nodes)
 {
     static const text_case all[] = {
-        {"pure nodes", X3 "%1 = exp %0 : f32[3]\n%2 = exp %0 : f32[3]\n%3 = add %1 %2 : f32[3]\nreturn %3\n",
+        {"pure nodes", X3 "%1 = exp %0 : f32[3]\n%2 = exp %0 : f32[3]\n%3 = add %1 %2 : f32[3]\n"
+         "return %3\n",
          X3 "%1 = exp %0 : f32[3]\n%2 = add %1 %1 : f32[3]\nreturn %2\n"},
         {"chains of them",
-         X3 "%1 = exp %0 : f32[3]\n%2 = exp %0 : f32[3]\n%3 = neg %1 : f32[3]\n%4 = neg %2 : f32[3]\nreturn %3 %4\n",
+         X3 "%1 = exp %0 : f32[3]\n%2 = exp %0 : f32[3]\n%3 = neg %1 : f32[3]\n"
+             "%4 = neg %2 : f32[3]\nreturn %3 %4\n",
          X3 "%1 = exp %0 : f32[3]\n%2 = neg %1 : f32[3]\nreturn %2 %2\n"},
-        {"literals", "%0 = literal value=2 : f32[]\n%1 = literal value=2 : f32[]\n%2 = add %0 %1 : f32[]\nreturn %2\n",
+        {"literals", "%0 = literal value=2 : f32[]\n%1 = literal value=2 : f32[]\n"
+         "%2 = add %0 %1 : f32[]\nreturn %2\n",
          "%0 = literal value=2 : f32[]\n%1 = add %0 %0 : f32[]\nreturn %1\n"},
-        {"not of another attribute", M34 "%1 = sum %0 axis=0 : f32[4]\n%2 = sum %0 axis=1 : f32[3]\nreturn %1 %2\n", NULL},
-        {"not of another order", X3 "%1 = data : f32[3]\n%2 = sub %0 %1 : f32[3]\n%3 = sub %1 %0 : f32[3]\nreturn %2 %3\n", NULL},
+        {"not of another attribute", M34 "%1 = sum %0 axis=0 : f32[4]\n"
+         "%2 = sum %0 axis=1 : f32[3]\nreturn %1 %2\n", NULL},
+        {"not of another order", X3 "%1 = data : f32[3]\n%2 = sub %0 %1 : f32[3]\n"
+         "%3 = sub %1 %0 : f32[3]\nreturn %2 %3\n", NULL},
         {"not data", X3 "%1 = data : f32[3]\n%2 = add %0 %1 : f32[3]\nreturn %2\n", NULL},
-        {"not -0 and 0", "%0 = literal value=0 : f32[]\n%1 = literal value=-0 : f32[]\n%2 = add %0 %1 : f32[]\nreturn %2\n", NULL},
+        {"not -0 and 0", "%0 = literal value=0 : f32[]\n%1 = literal value=-0 : f32[]\n"
+         "%2 = add %0 %1 : f32[]\nreturn %2\n", NULL},
     };
     expect_all("merge", all, NIZ_COUNT(all));
 }
@@ -308,13 +332,15 @@ END_TEST
 START_TEST(dead_drops_what_nobody_needs)
 {
     static const text_case all[] = {
-        {"a chain", X3 "%1 = exp %0 : f32[3]\n%2 = neg %1 : f32[3]\n%3 = abs %0 : f32[3]\nreturn %3\n",
+        {"a chain", X3 "%1 = exp %0 : f32[3]\n%2 = neg %1 : f32[3]\n%3 = abs %0 : f32[3]\n"
+         "return %3\n",
          X3 "%1 = abs %0 : f32[3]\nreturn %1\n"},
         {"leaves", X3 "%1 = data : f32[2]\nreturn %0\n", X3 "return %0\n"},
         {"not an assignment",
          "%0 = param of=\"w\" : f32[3]\n%1 = exp %0 : f32[3]\n%2 = assign %1 of=\"w\" : f32[3]\n"
          "%3 = neg %0 : f32[3]\nreturn %2\n",
-         "%0 = param of=\"w\" : f32[3]\n%1 = exp %0 : f32[3]\n%2 = assign %1 of=\"w\" : f32[3]\nreturn %2\n"},
+         "%0 = param of=\"w\" : f32[3]\n%1 = exp %0 : f32[3]\n%2 = assign %1 of=\"w\" : f32[3]\n"
+         "return %2\n"},
     };
     expect_all("dead", all, NIZ_COUNT(all));
 }
@@ -326,16 +352,20 @@ START_TEST(layout_copies_where_it_must)
         {"a view for the user", M34 "%1 = permute %0 axes=[1,0] : f32[4,3]\nreturn %1\n",
          M34 "%1 = permute %0 axes=[1,0] : f32[4,3]\n%2 = copy %1 : f32[4,3]\nreturn %2\n"},
         {"a leaf for the user", M34 "return %0\n", M34 "%1 = copy %0 : f32[3,4]\nreturn %1\n"},
-        {"nothing for a map", M34 "%1 = permute %0 axes=[1,0] : f32[4,3]\n%2 = exp %1 : f32[4,3]\nreturn %2\n", NULL},
+        {"nothing for a map", M34 "%1 = permute %0 axes=[1,0] : f32[4,3]\n%2 = exp %1 : f32[4,3]\n"
+         "return %2\n", NULL},
         {"a reshape that strides express",
          M34 "%1 = reshape %0 dims=[2,6] : f32[2,6]\n%2 = exp %1 : f32[2,6]\nreturn %2\n", NULL},
         {"one that they do not",
-         M34 "%1 = permute %0 axes=[1,0] : f32[4,3]\n%2 = reshape %1 dims=[12] : f32[12]\n%3 = exp %2 : f32[12]\nreturn %3\n",
+         M34 "%1 = permute %0 axes=[1,0] : f32[4,3]\n%2 = reshape %1 dims=[12] : f32[12]\n"
+             "%3 = exp %2 : f32[12]\nreturn %3\n",
          M34 "%1 = permute %0 axes=[1,0] : f32[4,3]\n%2 = copy %1 : f32[4,3]\n"
              "%3 = reshape %2 dims=[12] : f32[12]\n%4 = exp %3 : f32[12]\nreturn %4\n"},
         {"a transpose into a parameter",
-         "%0 = param of=\"w\" : f32[3,3]\n%1 = permute %0 axes=[1,0] : f32[3,3]\n%2 = assign %1 of=\"w\" : f32[3,3]\nreturn %2\n",
-         "%0 = param of=\"w\" : f32[3,3]\n%1 = permute %0 axes=[1,0] : f32[3,3]\n%2 = assign %1 of=\"w\" : f32[3,3]\n"
+         "%0 = param of=\"w\" : f32[3,3]\n%1 = permute %0 axes=[1,0] : f32[3,3]\n"
+         "%2 = assign %1 of=\"w\" : f32[3,3]\nreturn %2\n",
+         "%0 = param of=\"w\" : f32[3,3]\n%1 = permute %0 axes=[1,0] : f32[3,3]\n"
+         "%2 = assign %1 of=\"w\" : f32[3,3]\n"
          "%3 = copy %1 : f32[3,3]\n%4 = assign %3 of=\"w\" : f32[3,3]\nreturn %4\n"},
         {"one value for two",
          X3 "%1 = exp %0 : f32[3]\nreturn %1 %1\n",
@@ -345,7 +375,7 @@ START_TEST(layout_copies_where_it_must)
 }
 END_TEST
 
-/* ---- the driver ----------------------------------------------------------------------------- */
+/* ---- the driver ------------------------------------------------------------------------------ */
 
 static const char wasteful[] =
     X3 LIT("1") "%2 = mul %0 %1 : f32[3]\n%3 = exp %2 : f32[3]\n%4 = exp %0 : f32[3]\n"
@@ -448,7 +478,7 @@ START_TEST(a_broken_pass_is_caught)
 }
 END_TEST
 
-/* ---- schedule ------------------------------------------------------------------------------- */
+/* ---- schedule -------------------------------------------------------------------------------- */
 
 static int64_t peak_of(const niz_work *w)
 {
@@ -485,7 +515,7 @@ START_TEST(schedule_lowers_the_peak_of_a_wide_graph)
 }
 END_TEST
 
-/* ---- placement, checked in the simplest way ------------------------------------------------------ */
+/* ---- placement, checked in the simplest way -------------------------------------------------- */
 
 static uint32_t root_of(const niz_graph *g, uint32_t id)
 {
@@ -592,7 +622,7 @@ static niz_work work_of_run(int n, const niz_t *want)
     return w;
 }
 
-/* ---- random graphs ---------------------------------------------------------------------------- */
+/* ---- random graphs --------------------------------------------------------------------------- */
 
 #define WANTED 12
 

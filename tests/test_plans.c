@@ -38,7 +38,7 @@ static niz_t batch(int64_t n)
     return niz_from(z, NIZ_F32, NIZ_SHAPE(n, 4), data);
 }
 
-/* ---- the cache ------------------------------------------------------------------------------ */
+/* ---- the cache ------------------------------------------------------------------------------- */
 
 static void train(int64_t n, double lr)
 {
@@ -188,8 +188,10 @@ START_TEST(literals_of_every_dtype_become_data)
     open_context();
     for (int i = 0; i < 6; i++) {
         NIZ_STEP(z);
-        niz_t l = niz_full(z, NIZ_I64, NIZ_SHAPE(2), 1 + i), n = niz_full(z, NIZ_I32, NIZ_SHAPE(2), -i);
-        niz_t d = niz_full(z, NIZ_F64, NIZ_SHAPE(2), 0.1 * i), u = niz_full(z, NIZ_U8, NIZ_SHAPE(2), i);
+        niz_t l = niz_full(z, NIZ_I64, NIZ_SHAPE(2), 1 + i);
+        niz_t n = niz_full(z, NIZ_I32, NIZ_SHAPE(2), -i);
+        niz_t d = niz_full(z, NIZ_F64, NIZ_SHAPE(2), 0.1 * i);
+        niz_t u = niz_full(z, NIZ_U8, NIZ_SHAPE(2), i);
         niz_t b = niz_full(z, NIZ_BOOL, NIZ_SHAPE(2), i % 2);
         niz_t y = niz_add(niz_cast(l, NIZ_F64), niz_cast(n, NIZ_F64));
         y = niz_add(niz_add(y, d), niz_add(niz_cast(u, NIZ_F64), niz_cast(b, NIZ_F64)));
@@ -228,7 +230,7 @@ START_TEST(the_cache_is_bounded)
 }
 END_TEST
 
-/* ---- printed ---------------------------------------------------------------------------------- */
+/* ---- printed --------------------------------------------------------------------------------- */
 
 START_TEST(a_plan_can_be_printed)
 {
@@ -281,7 +283,7 @@ START_TEST(a_networks_peak_is_at_most_half)
 }
 END_TEST
 
-/* ---- what a run finds ------------------------------------------------------------------------- */
+/* ---- what a run finds ------------------------------------------------------------------------ */
 
 START_TEST(trap_nan_names_the_first_operation)
 {
@@ -331,7 +333,7 @@ START_TEST(without_trap_nan_flows)
 }
 END_TEST
 
-/* ---- the control word ------------------------------------------------------------------------- */
+/* ---- the control word ------------------------------------------------------------------------ */
 
 typedef struct tiny {
     float f[12];
@@ -359,8 +361,10 @@ static tiny tiny_values(void)
     t.item[1] = niz_item(niz_scalar(z, NIZ_F32, 1e-40));
     t.item[2] = niz_item(niz_full(z, NIZ_F32, NIZ_SCALAR, 1e-40));
     t.item[3] = niz_item(niz_mul(niz_scalar(z, NIZ_F64, 1e-310), 3.0));
-    t.item[4] = niz_item(niz_sum(niz_param(z, "p", NIZ_F32, NIZ_SHAPE(3), niz_constant_init(1e-40))));
-    t.item[5] = niz_item(niz_mul(niz_full(z, NIZ_F32, NIZ_SCALAR, 1.1), niz_full(z, NIZ_F32, NIZ_SCALAR, 1.3)));
+    niz_t p = niz_param(z, "p", NIZ_F32, NIZ_SHAPE(3), niz_constant_init(1e-40));
+    t.item[4] = niz_item(niz_sum(p));
+    niz_t more = niz_full(z, NIZ_F32, NIZ_SCALAR, 1.1);
+    t.item[5] = niz_item(niz_mul(more, niz_full(z, NIZ_F32, NIZ_SCALAR, 1.3)));
     expect_ok(z);
     niz_close(z);
     return t;
@@ -380,7 +384,8 @@ START_TEST(a_program_that_flushes_denormals_gets_the_same_bits)
         ck_assert_uint_eq(after & 0xffc0, mine);
         ck_assert_msg(!memcmp(want.f, got.f, sizeof want.f), "f32, control word %x", mine);
         ck_assert_msg(!memcmp(want.d, got.d, sizeof want.d), "f64, control word %x", mine);
-        ck_assert_msg(!memcmp(want.item, got.item, sizeof want.item), "item, control word %x", mine);
+        ck_assert_msg(!memcmp(want.item, got.item, sizeof want.item), "item, control word %x",
+            mine);
     }
 #else
     tiny_values();
@@ -388,7 +393,7 @@ START_TEST(a_program_that_flushes_denormals_gets_the_same_bits)
 }
 END_TEST
 
-/* ---- long chains ------------------------------------------------------------------------------ */
+/* ---- long chains ----------------------------------------------------------------------------- */
 
 #define CHAIN 200000
 
@@ -414,8 +419,10 @@ static void *chain(void *none)
     {
         NIZ_STEP(z); /* views, and a value wanted at each end */
         niz_t x = niz_copy_from(z, NIZ_F32, NIZ_SHAPE(4, 3), data), y = x, t;
-        for (int i = 0; i < CHAIN / 4; i++)
-            y = niz_flip(niz_transpose(niz_reshape(y, i % 2 ? NIZ_SHAPE(3, 4) : NIZ_SHAPE(4, 3)), 0, 1), 0);
+        for (int i = 0; i < CHAIN / 4; i++) {
+            y = niz_reshape(y, i % 2 ? NIZ_SHAPE(3, 4) : NIZ_SHAPE(4, 3));
+            y = niz_flip(niz_transpose(y, 0, 1), 0);
+        }
         niz_jvp(1, &x, &x, 1, &y, &t);
         NIZ_RUN(z, y, t);
         char *text = util_text(y);

@@ -7,7 +7,7 @@
 
 #include "random_graph.h"
 
-/* ---- helpers -------------------------------------------------------------------------------- */
+/* ---- helpers --------------------------------------------------------------------------------- */
 
 /* The text without the places, which another recording does not share. */
 static void strip_places(char *text)
@@ -112,7 +112,7 @@ static const char every_kind[] =
     "%38 = where %37 %34 %34 : f64[2,3,2]\n"
     "return %38\n";
 
-/* ---- round trips ------------------------------------------------------------------------------ */
+/* ---- round trips ----------------------------------------------------------------------------- */
 
 START_TEST(a_text_of_every_kind_of_attribute_comes_back)
 {
@@ -240,7 +240,7 @@ START_TEST(text_does_not_depend_on_the_locale)
 }
 END_TEST
 
-/* ---- damage --------------------------------------------------------------------------------- */
+/* ---- damage ---------------------------------------------------------------------------------- */
 
 /* A context that has the parameters of the text, so that a change cannot ask for large ones. */
 static niz *damaged;
@@ -259,7 +259,8 @@ static void read_damaged(const char *text)
     ck_assert_int_eq(status == NIZ_OK, niz_is_valid(out));
     const char *m = niz_message(damaged);
     if (status)
-        ck_assert_msg(strstr(m, "line ") || strstr(m, "text:") || strstr(m, "data leaves"), "%s", m);
+        ck_assert_msg(strstr(m, "line ") || strstr(m, "text:") || strstr(m, "data leaves"), "%s",
+            m);
     niz_clear_error(damaged);
 }
 
@@ -275,8 +276,8 @@ START_TEST(every_truncation_is_refused)
         NIZ_STEP(damaged);
         int in = leaves_of(damaged, every_kind, damaged_in);
         ck_assert_int_ne(niz_parse(damaged, text, in, damaged_in, 1, &out), NIZ_OK);
-        ck_assert_msg(strstr(niz_message(damaged), "line ") || strstr(niz_message(damaged), "text:"),
-                      "%s", niz_message(damaged));
+        const char *m = niz_message(damaged);
+        ck_assert_msg(strstr(m, "line ") || strstr(m, "text:"), "%s", m);
         niz_clear_error(damaged);
     }
     niz_close(damaged);
@@ -310,7 +311,8 @@ START_TEST(mistakes_have_line_and_column)
     } all[] = {
         {"", "line 1, column 1"},
         {"return %0", "line 1, column 10: this node has not been defined"},
-        {"%0 = literal value=1 : f32[]\n%1 = tonh %0 : f32[]\nreturn %1", "line 2, column 10: no operation"},
+        {"%0 = literal value=1 : f32[]\n%1 = tonh %0 : f32[]\nreturn %1",
+         "line 2, column 10: no operation"},
         {"%1 = literal value=1 : f32[]\nreturn %1", "line 1, column 3: nodes are numbered"},
         {"%0 = literal value=x : f32[]\nreturn %0", "line 1, column 20: a number"},
         {"%0 = literal value=1 : f33[]\nreturn %0", "line 1, column 27: not a dtype"},
@@ -319,18 +321,23 @@ START_TEST(mistakes_have_line_and_column)
         {"%0 = literal val=1 : f32[]\nreturn %0", "line 1"},
         {"%0 = iota to=f32 axis=0 dims=[1,2,3,4,5,6,7,8,9] : f32[1]\nreturn %0", "8 axes"},
         {"%0 = literal value=1 : f32[3]\nreturn %0", "line 1"},
-        {"%0 = literal value=1 : f32[]\n%1 = exp %0 %0 : f32[]\nreturn %1", "line 2, column 16: wrong number"},
+        {"%0 = literal value=1 : f32[]\n%1 = exp %0 %0 : f32[]\nreturn %1",
+         "line 2, column 16: wrong number"},
         {"%0 = literal value=1 : f32[]\n%1 = exp %0 : f64[]\nreturn %1", "not the type"},
-        {"%0 = iota to=f32 axis=0 dims=[99999999999999999999] : f32[3]\nreturn %0", "line 1, column 31"},
-        {"%0 = iota to=f32 axis=0 dims=[-4] : f32[-4]\nreturn %0", "line 1, column 44: a size is negative"},
+        {"%0 = iota to=f32 axis=0 dims=[99999999999999999999] : f32[3]\nreturn %0",
+         "line 1, column 31"},
+        {"%0 = iota to=f32 axis=0 dims=[-4] : f32[-4]\nreturn %0",
+         "line 1, column 44: a size is negative"},
         {"%0 = data : f32[3]\nreturn %0", "more data leaves"},
         {"%0 = literal value=1.5 : i32[]\nreturn %0", "text:1"},
         {"%0 = literal value=1 : f32[]\nreturn %0 %0", "line 2, column 11: more outputs"},
     };
     for (int i = 0; i < NIZ_COUNT(all); i++) {
         niz_t out;
-        ck_assert_msg(niz_parse(z, all[i].text, 0, NULL, 1, &out) != NIZ_OK, "accepted: %s", all[i].text);
-        ck_assert_msg(strstr(niz_message(z), all[i].part), "no \"%s\" in \"%s\" of\n%s", all[i].part,
+        ck_assert_msg(niz_parse(z, all[i].text, 0, NULL, 1, &out) != NIZ_OK, "accepted: %s",
+            all[i].text);
+        ck_assert_msg(strstr(niz_message(z), all[i].part), "no \"%s\" in \"%s\" of\n%s",
+            all[i].part,
                       niz_message(z), all[i].text);
         niz_clear_error(z);
     }
@@ -359,7 +366,7 @@ START_TEST(leaves_and_outputs_must_fit)
 }
 END_TEST
 
-/* ---- pictures ------------------------------------------------------------------------------- */
+/* ---- pictures -------------------------------------------------------------------------------- */
 
 /* Braces, brackets and quotes match, seen as Graphviz does. */
 static bool balanced(const char *s)

@@ -13,7 +13,7 @@
 
 #include <niz.h>
 
-/* ---- running -------------------------------------------------------------------------------- */
+/* ---- running --------------------------------------------------------------------------------- */
 
 static inline int util_run(const char *name, const TTest *const *tests, int n)
 {
@@ -69,7 +69,7 @@ static inline double util_real(util_rng *r, double lo, double hi)
     return lo + (hi - lo) * (double)(util_u64(r) >> 11) * 0x1p-53;
 }
 
-/* ---- errors --------------------------------------------------------------------------------- */
+/* ---- errors ---------------------------------------------------------------------------------- */
 
 /* Status and a part of the message; the error is cleared. */
 #define expect_error(z, status, part)                                                              \
@@ -92,7 +92,7 @@ static inline const char *util_place(const char *file, int line)
     return s;
 }
 
-/* ---- texts ---------------------------------------------------------------------------------- */
+/* ---- texts ----------------------------------------------------------------------------------- */
 
 /* The graph of one output as text, to be freed. */
 static inline char *util_text(niz_t y)
@@ -112,7 +112,7 @@ static inline int util_count(const char *text, const char *part)
     return n;
 }
 
-/* ---- an allocator that counts, and refuses when told ------------------------------------------ */
+/* ---- an allocator that counts, and refuses when told ----------------------------------------- */
 
 typedef struct util_memory {
     long live;     /* blocks */
