@@ -419,9 +419,21 @@ START_TEST(a_file_that_cannot_be_written_is_an_error)
 }
 END_TEST
 
+START_TEST(a_few_bytes_of_text_take_no_gigabytes)
+{
+    niz *z = util_open();
+    niz_t y;
+    ck_assert_int_eq(niz_parse(z, "%0 = param of=\"w\" : f32[3000000000]\nreturn %0\n", 0, NULL, 1, &y),
+                     NIZ_E_FORMAT);
+    ck_assert_ptr_nonnull(strstr(niz_message(z), "line 1"));
+    ck_assert_int_lt(niz_statistics(z).bytes_peak, 1 << 20);
+    niz_close(z);
+}
+END_TEST
+
 int main(void)
 {
-    UTIL_MAIN("text", a_text_of_every_kind_of_attribute_comes_back,
+    UTIL_MAIN("text", a_few_bytes_of_text_take_no_gigabytes, a_text_of_every_kind_of_attribute_comes_back,
               random_graphs_and_gradients_come_back, a_graph_read_back_computes_the_same,
               an_assignment_read_back_assigns, every_double_comes_back,
               text_does_not_depend_on_the_locale, every_truncation_is_refused,

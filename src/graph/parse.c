@@ -190,12 +190,19 @@ static bool niz_parse_type(niz_parser *p, niz_dtype *dtype, niz_shape *shape)
 
 /* ---- lines ---------------------------------------------------------------------------------- */
 
+/* A few bytes of text must not take gigabytes. */
+#define NIZ_PARSE_ELEMENTS ((int64_t)1 << 24)
+
 /* Names in a text are whole, whatever scope it is read in.  One that exists stays as it is. */
 static niz_t niz_parse_param(niz_parser *p, niz_at at, const char *name, niz_dtype dtype,
                              niz_shape shape)
 {
     char whole[520];
     if (niz_param_lookup(p->r, name)) return niz_find_at(at, p->r->z, name);
+    if (niz_shape_count(&shape) > NIZ_PARSE_ELEMENTS) {
+        niz_parse_fail(p, "a new parameter of this size is not made from text; make it first");
+        return niz_inert(p->r->z);
+    }
     snprintf(whole, sizeof whole, "/%s", name);
     return niz_param_at(at, p->r->z, whole, dtype, shape, niz_constant_init(0));
 }
