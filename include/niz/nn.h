@@ -254,7 +254,9 @@ NIZ_API niz_optim niz_sgd_with(niz_sgd_options o);
  *  States: m, v, and for t "<name>/step", i64; with .params "<name>/<params>/step", so that two
  *  optimisers of different parts of a program, .params = "D" and "G", count apart under one name.
  *  A second update of a step under the same count must be of the same parameters: others would skip
- *  counts (NIZ_E_ARGUMENT; give one of two optimisers another name).  (Kingma, Ba 2015, "Adam") */
+ *  counts (NIZ_E_ARGUMENT; give one of two optimisers another name).  Two models that train in steps
+ *  of their own need two names as well: nothing tells their counts apart.
+ *  (Kingma, Ba 2015, "Adam") */
 typedef struct niz_adam_options {
     double lr NIZ_DEFAULT(1e-3), beta1 NIZ_DEFAULT(0.9), beta2 NIZ_DEFAULT(0.999),
         eps NIZ_DEFAULT(1e-8), l2 NIZ_DEFAULT(0);
