@@ -69,11 +69,6 @@ void *niz_arena_copy(niz_arena *a, const void *p, size_t bytes)
     return q;
 }
 
-char *niz_arena_string(niz_arena *a, const char *s)
-{
-    return niz_arena_copy(a, s, strlen(s) + 1);
-}
-
 niz_mark niz_arena_mark(const niz_arena *a)
 {
     return (niz_mark){a->now, a->used};

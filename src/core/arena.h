@@ -29,7 +29,6 @@ void niz_arena_free(niz_arena *a);
 /** bytes aligned to 8, not zeroed; NULL (and the context's error set) if there is no memory. */
 void *niz_arena_alloc(niz_arena *a, size_t bytes);
 void *niz_arena_copy(niz_arena *a, const void *p, size_t bytes);
-char *niz_arena_string(niz_arena *a, const char *s);
 
 niz_mark niz_arena_mark(const niz_arena *a);
 void niz_arena_rewind(niz_arena *a, niz_mark m);

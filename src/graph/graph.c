@@ -174,18 +174,6 @@ bool niz_graph_infer(const niz_graph *g, niz_infer *f, const niz_op *op, int n,
     return fault ? niz_infer_fail(f, NIZ_E_SHAPE, "%s", fault) : true;
 }
 
-uint32_t niz_graph_apply(niz_graph *g, const niz_op *op, int n, const uint32_t *arg,
-                         niz_attrs attr, const niz_place *place)
-{
-    niz_infer f;
-    niz_type types[NIZ_MAX_ARITY];
-    if (!niz_graph_infer(g, &f, op, n, arg, attr, types)) {
-        niz_fail(g->z, (niz_at){0}, NIZ_E_INTERNAL, "a pass made a wrong %s: %s", op->name, f.why);
-        return NIZ_NONE;
-    }
-    return niz_graph_add(g, &(niz_node_spec){op, n, arg, attr, f.dtype, f.shape, place, false});
-}
-
 void niz_graph_rewind(niz_graph *g, uint32_t n)
 {
     while (g->n > n) {

@@ -99,11 +99,6 @@ uint32_t niz_graph_add(niz_graph *g, const niz_node_spec *s);
 bool niz_graph_infer(const niz_graph *g, niz_infer *f, const niz_op *op, int n,
                      const uint32_t *arg, niz_attrs attr, niz_type types[NIZ_MAX_ARITY]);
 
-/** infer and add, for passes, whose applications are right by construction: a refusal is
- *  NIZ_E_INTERNAL. */
-uint32_t niz_graph_apply(niz_graph *g, const niz_op *op, int n, const uint32_t *arg,
-                         niz_attrs attr, const niz_place *place);
-
 /** Drops the nodes from id n on (values owned by them are freed); the arena is the caller's. */
 void niz_graph_rewind(niz_graph *g, uint32_t n);
 
