@@ -193,9 +193,8 @@ bool niz_jit_open(niz_exec *e)
     if (!j) return false;
     *j = (niz_jit){.kernels = niz_kernels_open(e->z, NULL),
                    .mode = sync ? NIZ_KERNEL_SYNC : NIZ_KERNEL_ASYNC};
-    bool wide = e->loops == &niz_loops_avx512, middle = e->loops == &niz_loops_avx2;
-    j->target.isa = wide ? NIZ_ISA_AVX512 : middle ? NIZ_ISA_AVX2 : NIZ_ISA_SSE2;
-    j->vector_bytes = wide ? 64 : middle ? 32 : 16;
+    j->target.isa = niz_compiler_isa(e->loops->isa);
+    j->vector_bytes = 16 << j->target.isa; /* sse2, avx2, avx512 */
     e->jit = j;
     if (j->kernels) return true;
     niz_jit_close(e);
