@@ -187,14 +187,20 @@ static void niz_error_prefix(niz *z, niz_at at, const char *name, char *out, siz
         snprintf(out, size, "%s%s%s: ", p.of ? "d/" : "", name ? name : "libniz", where);
 }
 
+static niz_status niz_fail_list(niz *z, niz_at at, const char *name, niz_status status,
+                                const char *format, va_list args)
+{
+    char prefix[384];
+    niz_error_prefix(z, at, name, prefix, sizeof prefix);
+    return niz_context_fail(z, status, prefix, format, args);
+}
+
 niz_status niz_fail(niz *z, niz_at at, niz_status status, const char *format, ...)
 {
     if (!z || z->status) return status;
-    char prefix[384];
-    niz_error_prefix(z, at, NULL, prefix, sizeof prefix);
     va_list args;
     va_start(args, format);
-    niz_context_fail(z, status, prefix, format, args);
+    niz_fail_list(z, at, NULL, status, format, args);
     va_end(args);
     return status;
 }
@@ -203,11 +209,9 @@ niz_status niz_fail_of(niz *z, niz_at at, const char *name, niz_status status, c
                        ...)
 {
     if (!z || z->status) return status;
-    char prefix[384];
-    niz_error_prefix(z, at, name, prefix, sizeof prefix);
     va_list args;
     va_start(args, format);
-    niz_context_fail(z, status, prefix, format, args);
+    niz_fail_list(z, at, name, status, format, args);
     va_end(args);
     return status;
 }
