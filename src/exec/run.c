@@ -59,36 +59,28 @@ static double niz_run_extreme(double a, double b, niz_combine how)
 }
 
 /* Adjacent pairs, an odd one moving up, until one is left (in place). */
-#define NIZ_TREE(T, x, n, combine)                                                                 \
-    for (; (n) > 1; (n) = ((n) + 1) / 2)                                                           \
-        for (int64_t i = 0; i < ((n) + 1) / 2; i++) {                                              \
-            T a = (x)[2 * i], b = 2 * i + 1 < (n) ? (x)[2 * i + 1] : a;                            \
-            (x)[i] = 2 * i + 1 < (n) ? combine : a;                                                \
+#define NIZ_TREE(T, combine)                                                                       \
+    for (T *x = partial; n > 1; n = (n + 1) / 2)                                                   \
+        for (int64_t i = 0; i < (n + 1) / 2; i++) {                                                \
+            T a = x[2 * i], b = 2 * i + 1 < n ? x[2 * i + 1] : a;                                  \
+            x[i] = 2 * i + 1 < n ? (combine) : a;                                                  \
         }
+#define NIZ_TREE_OF(T)                                                                             \
+    switch (how) {                                                                                 \
+    case NIZ_COMBINE_SUM: NIZ_TREE(T, a + b) break;                                                \
+    case NIZ_COMBINE_PROD: NIZ_TREE(T, (a) * (b)) break;                                           \
+    default: NIZ_TREE(T, (T)niz_run_extreme(a, b, how))                                            \
+    }
 
 static void niz_run_tree(const niz_task *t, void *partial, void *y)
 {
     int64_t n = t->loop.tree->n;
     niz_combine how = t->loop.tree->combine;
-    if (t->dtype == NIZ_F32) {
-        float *x = partial;
-        if (how == NIZ_COMBINE_SUM)
-            NIZ_TREE(float, x, n, a + b)
-        else if (how == NIZ_COMBINE_PROD)
-            NIZ_TREE(float, x, n, a *b)
-        else
-            NIZ_TREE(float, x, n, (float)niz_run_extreme(a, b, how))
-        *(float *)y = x[0];
-    } else {
-        double *x = partial;
-        if (how == NIZ_COMBINE_SUM)
-            NIZ_TREE(double, x, n, a + b)
-        else if (how == NIZ_COMBINE_PROD)
-            NIZ_TREE(double, x, n, a *b)
-        else
-            NIZ_TREE(double, x, n, niz_run_extreme(a, b, how))
-        *(double *)y = x[0];
-    }
+    if (t->dtype == NIZ_F32)
+        NIZ_TREE_OF(float)
+    else
+        NIZ_TREE_OF(double)
+    memcpy(y, partial, niz_dtype_size(t->dtype));
 }
 
 static void niz_run_piece(void *state, int thread, int64_t begin, int64_t end)
