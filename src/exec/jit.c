@@ -102,6 +102,7 @@ static bool niz_writer_nest(void *state, niz_lowering *l, uint32_t g)
         niz_fail(s->e->z, (niz_at){0}, NIZ_E_INTERNAL, "a wrong nest: %s", fault);
         return false;
     }
+    if (niz_pipeline_lists("NIZ_DUMP", "nest")) niz_nest_print(stderr, n);
     uint32_t first = s->fusion->member[s->fusion->start[g]];
     niz_task *t = niz_lower_task(l, s->w->g.node[first].origin, n->n_accesses);
     niz_nest_loop *loop = niz_lower_alloc(l, sizeof *loop);

@@ -119,28 +119,28 @@ static bool niz_run_grow(niz *z, void **p, size_t *have, size_t need)
     return true;
 }
 
-static bool niz_run_memory(niz_exec *e, const niz_program *plan)
+static bool niz_run_memory(niz_exec *e, const niz_program *p)
 {
-    size_t scratch = ((size_t)plan->scratch_bytes + 63) & ~(size_t)63, all = 0;
+    size_t scratch = ((size_t)p->scratch_bytes + 63) & ~(size_t)63, all = 0;
     if (scratch > e->scratch_bytes || !e->scratch) {
         e->scratch_bytes = 0;
         if (!niz_run_grow(e->z, &e->scratch, &all, scratch * (size_t)e->threads)) return false;
         e->scratch_bytes = scratch;
     }
-    return niz_run_grow(e->z, &e->arena, &e->arena_bytes, (size_t)plan->arena_bytes) &&
-           niz_grow(e->z, &e->base, sizeof *e->base, &e->base_capacity, plan->n_bases + 1) &&
+    return niz_run_grow(e->z, &e->arena, &e->arena_bytes, (size_t)p->arena_bytes) &&
+           niz_grow(e->z, &e->base, sizeof *e->base, &e->base_capacity, p->n_bases + 1) &&
            niz_grow(e->z, &e->literal, sizeof *e->literal, &e->literal_capacity,
                     e->live.n_literals + 1);
 }
 
-static void *niz_run_leaf(niz_exec *e, const niz_program *plan, const niz_base *b)
+static void *niz_run_leaf(niz_exec *e, const niz_program *p, const niz_base *b)
 {
-    if (b->constant) return &plan->constant[b->value];
+    if (b->constant) return &p->constant[b->value];
     size_t slot = (size_t)b->value;
     return slot < e->live.n_data ? e->live.data[slot] : &e->literal[slot - e->live.n_data];
 }
 
-static void niz_run_bases(niz_exec *e, const niz_recording *r, const niz_program *plan,
+static void niz_run_bases(niz_exec *e, const niz_recording *r, const niz_program *p,
                           bool literals_as_data, void *const *out)
 {
     char *arena = (char *)(((uintptr_t)e->arena + 63) & ~(uintptr_t)63);
@@ -150,13 +150,13 @@ static void niz_run_bases(niz_exec *e, const niz_recording *r, const niz_program
         memcpy(&v, n->attr, sizeof v);
         e->literal[i] = niz_constant_bits((niz_dtype)n->dtype, v);
     }
-    for (size_t i = 0; i < plan->n_bases; i++) {
-        const niz_base *b = &plan->base[i];
+    for (size_t i = 0; i < p->n_bases; i++) {
+        const niz_base *b = &p->base[i];
         switch (b->home) {
         case NIZ_HOME_ARENA: e->base[i] = arena + b->value; break;
         case NIZ_HOME_OUTPUT: e->base[i] = out[b->value]; break;
         case NIZ_HOME_PARAM: e->base[i] = r->param[b->value].data; break;
-        default: e->base[i] = niz_run_leaf(e, plan, b);
+        default: e->base[i] = niz_run_leaf(e, p, b);
         }
     }
 }

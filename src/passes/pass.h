@@ -52,6 +52,9 @@ bool niz_pipeline_run(const niz_pass_env *env, niz_work *work,
 /** One pass alone, verified: for tests. */
 bool niz_pass_run(const niz_pass_env *env, const niz_pass *pass, niz_work *work);
 
+/** Whether a pass (or "nest") is named in one of those variables. */
+bool niz_pipeline_lists(const char *variable, const char *name);
+
 void niz_work_init(niz_work *w, niz_recording *r);
 void niz_work_free(niz_work *w);
 

@@ -23,7 +23,7 @@ const niz_pass niz_pipeline[] = {
 };
 
 /* Whether name is in the comma-separated list of an environment variable. */
-static bool niz_listed(const char *variable, const char *name)
+bool niz_pipeline_lists(const char *variable, const char *name)
 {
     const char *s = getenv(variable);
     size_t n = strlen(name);
@@ -76,13 +76,13 @@ bool niz_pipeline_run(const niz_pass_env *env, niz_work *work, niz_pass_count co
     for (int i = 0; niz_pipeline[i].name; i++) {
         const niz_pass *pass = &niz_pipeline[i];
         count[i] = (niz_pass_count){work->g.n, work->g.n, 0};
-        if (!pass->required && (stopped || niz_listed("NIZ_SKIP", pass->name))) continue;
-        stopped = stopped || niz_listed("NIZ_STOP", pass->name);
+        if (!pass->required && (stopped || niz_pipeline_lists("NIZ_SKIP", pass->name))) continue;
+        stopped = stopped || niz_pipeline_lists("NIZ_STOP", pass->name);
         double start = niz_seconds();
         if (!niz_pass_run(env, pass, work)) return false;
         count[i].seconds = niz_seconds() - start;
         count[i].nodes_out = work->g.n;
-        if (niz_listed("NIZ_DUMP", pass->name)) {
+        if (niz_pipeline_lists("NIZ_DUMP", pass->name)) {
             fprintf(stderr, "# after %s: %u nodes, were %u, %.0f us\n", pass->name,
                     count[i].nodes_out, count[i].nodes_in, 1e6 * count[i].seconds);
             niz_graph_text(stderr, &work->g, work->n_out, work->out,
