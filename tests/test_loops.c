@@ -397,8 +397,8 @@ static void check_contract(niz_contract_loop *l, int64_t odd)
         for (int cut = 0; cut < 2; cut++) {
             void *y = make_result(n, size), *scratch = make_scratch(t->contract_scratch(l));
             int64_t units = t->contract_units(l), at = cut ? below(units + 1) : units;
-            t->contract(l, a.base, b.base, y, at, units, scratch);
-            t->contract(l, a.base, b.base, y, 0, at, scratch);
+            t->contract(l, a.base, b.base, y, at, units, scratch, NULL);
+            t->contract(l, a.base, b.base, y, 0, at, scratch, NULL);
             compare(what, t->isa, l->dtype, y, want, n);
             free(scratch);
             free_result(y, size);
@@ -549,8 +549,8 @@ static void check_conv(niz_conv_loop *l, int64_t odd)
         for (int cut = 0; cut < 2; cut++) {
             void *y = make_result(n, size), *scratch = make_scratch(t->conv_scratch(l));
             int64_t units = t->conv_units(l), at = cut ? below(units + 1) : units;
-            t->conv(l, x.base, w.base, y, at, units, scratch);
-            t->conv(l, x.base, w.base, y, 0, at, scratch);
+            t->conv(l, x.base, w.base, y, at, units, scratch, NULL);
+            t->conv(l, x.base, w.base, y, 0, at, scratch, NULL);
             compare(what, t->isa, l->dtype, y, want, n);
             free(scratch);
             free_result(y, size);

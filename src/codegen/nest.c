@@ -53,7 +53,7 @@ static niz_access niz_access_of(const niz_builder *b, uint32_t id, const niz_sha
         if (s->dim[d] == 1) continue;
         bool still = d < skip || l->view.shape.dim[d - skip] == 1;
         int64_t stride = still ? 0 : l->view.stride[d - skip];
-        if (axis < b->domain->rank - 1)
+        if (axis < b->n->rank)
             a.outer[axis++] = stride;
         else if (!row)
             a.inner = stride;
@@ -72,6 +72,13 @@ static uint16_t niz_access_add(niz_builder *b, niz_access a)
     }
     n->access[n->n_accesses] = a;
     return (uint16_t)n->n_accesses++;
+}
+
+/* Strides of contiguous rows, `row` elements apart. */
+static void niz_access_rows(const niz_builder *b, niz_access *a, int64_t row)
+{
+    for (int d = b->n->rank; d-- > 0; row *= b->n->dim[d]) a->outer[d] = row;
+    a->inner = a->row ? 0 : 1;
 }
 
 /* Operand x of a node of shape s: a value of the group, a constant, or a load. */
@@ -136,7 +143,13 @@ static bool niz_build_node(niz_builder *b, uint32_t id)
     niz_part_of part = (niz_part_of)b->env->fusion->part[id];
     const niz_shape *s = n->shape;
     uint16_t x[4], result;
-    if (part == NIZ_PART_REDUCE) {
+    if (part == NIZ_PART_TILE) {
+        niz_access tile = {.node = id, .dtype = (niz_dtype)n->dtype, .tile = true};
+        niz_nest_value v = {.kind = NIZ_NEST_LOAD, .dtype = tile.dtype};
+        niz_access_rows(b, &tile, NIZ_NEST_TILE);
+        v.access = niz_access_add(b, tile);
+        result = niz_value_add(b, v);
+    } else if (part == NIZ_PART_REDUCE) {
         s = b->env->w->g.node[n->arg[0]].shape;
         result = niz_build_fold(b, n, niz_operand_value(b, n->arg[0], s, false));
     } else {
@@ -151,9 +164,7 @@ static bool niz_build_node(niz_builder *b, uint32_t id)
     if (!b->env->stored[id]) return !b->full;
     if (b->n->n_stores == NIZ_NEST_STORES) return false;
     niz_access a = {.node = id, .dtype = (niz_dtype)n->dtype, .row = part != NIZ_PART_ELEMENT};
-    int64_t stride = a.row ? 1 : b->domain->dim[b->domain->rank - 1];
-    for (int d = b->domain->rank - 1; d-- > 0; stride *= b->domain->dim[d]) a.outer[d] = stride;
-    a.inner = a.row ? 0 : 1;
+    niz_access_rows(b, &a, a.row ? 1 : b->n->row);
     bool partial = b->n->flat && part == NIZ_PART_REDUCE;
     b->n->store[b->n->n_stores++] = (niz_nest_store){result, niz_access_add(b, a), partial};
     return !b->full;
@@ -182,7 +193,7 @@ static void niz_build_collapse(niz_nest *n)
 /* A nest of elements only, walked by all accesses as one long row, is flat. */
 static void niz_build_flatten(niz_nest *n)
 {
-    bool flat = n->n_stages == 1 && n->rank == 1;
+    bool flat = n->n_stages == 1 && n->rank == 1 && !n->tile;
     for (int a = 0; a < n->n_accesses && flat; a++) {
         const niz_access *x = &n->access[a];
         bool still = x->row && x->outer[0] == 0;
@@ -243,8 +254,10 @@ bool niz_nest_build(const niz_nest_env *env, uint32_t g, niz_nest *n)
     memset(n, 0, sizeof *n);
     n->dtype = group->dtype;
     n->flat = group->flat;
-    n->rank = group->domain.rank - 1;
-    n->row = group->domain.dim[n->rank];
+    n->tile = group->tile;
+    n->rank = group->domain.rank - group->tail;
+    n->row = 1;
+    for (int d = n->rank; d < group->domain.rank; d++) n->row *= group->domain.dim[d];
     memcpy(n->dim, group->domain.dim, sizeof *n->dim * (size_t)n->rank);
     for (uint32_t k = env->fusion->start[g]; k < env->fusion->start[g + 1]; k++)
         if (!niz_build_node(&b, env->fusion->member[k])) return false;
@@ -320,7 +333,8 @@ static const char *niz_value_name(const niz_nest_value *v)
 
 void niz_nest_print(FILE *f, const niz_nest *n)
 {
-    fprintf(f, "nest %s outer %d%s\n", niz_dtype_name(n->dtype), n->rank, n->flat ? " flat" : "");
+    fprintf(f, "nest %s outer %d%s%s\n", niz_dtype_name(n->dtype), n->rank, n->flat ? " flat" : "",
+            n->tile ? " tile" : "");
     for (int i = 0; i < n->n_values; i++) {
         const niz_nest_value *v = &n->value[i];
         int arity = v->kind == NIZ_NEST_MAP ? niz_map_arity((niz_map_code)v->code)

@@ -13,6 +13,9 @@
  * the next one.  Values that a later stage needs are loaded or computed again if that is cheap, and
  * kept in a row-sized piece of scratch memory if not.
  *
+ * The nest of a tile finishes rectangles of a contraction: @0 is the rectangle, rows and columns of
+ * it are walked as if it were the whole.
+ *
  * Sizes and strides are arguments of the kernel, not part of its text: only the kind of each stride
  * along the row (0, 1, other) is.  Another batch size or row length compiles nothing new.
  *
@@ -30,6 +33,9 @@
 
 typedef enum niz_nest_kind { NIZ_NEST_LOAD, NIZ_NEST_MAP, NIZ_NEST_FOLD } niz_nest_kind;
 
+/* Elements from row to row of a tile. */
+#define NIZ_NEST_TILE 256
+
 /** Memory walked by the kernel. */
 typedef struct niz_access {
     uint32_t node;               /* whose buffer, and where in it, the planner knows */
@@ -37,7 +43,8 @@ typedef struct niz_access {
     int64_t outer[NIZ_MAX_RANK]; /* strides of the outer axes, in elements */
     int64_t inner;               /* along the row */
     niz_dtype dtype;
-    bool row; /* one value a row: inner is not used */
+    bool row;  /* one value a row: inner is not used */
+    bool tile; /* a tile's results, rows NIZ_NEST_TILE apart: no buffer of its own */
 } niz_access;
 
 typedef struct niz_nest_value {
@@ -63,7 +70,7 @@ typedef struct niz_nest_store {
 
 typedef struct niz_nest {
     niz_dtype dtype;
-    bool flat;
+    bool flat, tile;
     int rank;                       /* of the outer axes */
     int64_t dim[NIZ_MAX_RANK], row; /* their sizes, and that of the row */
     int n_values, n_accesses, n_stores, n_stages, n_slots;

@@ -88,13 +88,12 @@ static void NAME(niz_conv_pack)(const niz_conv_call *c, int64_t panel, int64_t c
         NAME(niz_conv_copy_runs)(w->stage, w->tap_off, n, run, runs, LANES, out);
 }
 
-static void NAME(niz_conv_rectangle)(const niz_conv_call *c, int64_t rows)
+static void NAME(niz_conv_rectangle)(const niz_conv_call *c, int64_t rows, niz_tile_y to)
 {
     const niz_conv_phase *p = c->phase;
     const niz_conv_work *w = c->work;
     int64_t total = c->loop->in * p->taps, columns = c->region.columns, staged = 0, held = 0;
     niz_tile_a left = {c->w, w->row_off, w->w_off, rows, w->packed_rows};
-    niz_tile_y to = {c->y, c->place_y, w->col_off, true};
     if (total == 0) {
         NAME(niz_tile_zero)(&to, rows, columns);
         return;
@@ -112,6 +111,7 @@ static void NAME(niz_conv_rectangle)(const niz_conv_call *c, int64_t rows)
         for (int64_t j = 0; j < columns; j += NR)
             NAME(niz_conv_pack)
             (c, j / NR, niz_tile_min(NR, columns - j), n, (T *)w->panels + j * n);
+        to.last = k0 + n == total;
         NAME(niz_tile_block)(&left, &right, n, &to);
     }
 }

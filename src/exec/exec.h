@@ -85,6 +85,8 @@ typedef struct niz_nest_loop {
     niz_nest_function *run; /* NULL until compiled */
     uint32_t kernel;        /* which function of the plan's text */
     int64_t *argument;
+    int n_arguments, n_buffers;
+    int64_t *step; /* of a tile's: bytes from column to column of each buffer */
 } niz_nest_loop;
 
 typedef struct niz_tree_loop {
@@ -108,6 +110,7 @@ typedef struct niz_task {
         niz_nest_loop *nest;
         niz_tree_loop *tree;
     } loop;
+    niz_nest_loop *finish; /* CONTRACT, CONV: what finishes their results; its buffers follow theirs */
     const niz_op *op;
     int64_t units;   /* of the range that is cut into pieces */
     double work;     /* about the elements' operations in all */
@@ -212,6 +215,8 @@ bool niz_lower(niz_exec *e, niz_plan *plan, niz_program *program, const niz_work
 typedef struct niz_lowering niz_lowering;
 void *niz_lower_alloc(niz_lowering *l, size_t bytes);
 niz_task *niz_lower_task(niz_lowering *l, uint32_t origin, int n_buffers);
+/** The task of a contraction or convolution whose results `finish` takes. */
+niz_task *niz_lower_tile(niz_lowering *l, uint32_t id, niz_nest_loop *finish);
 niz_address niz_lower_root(const niz_lowering *l, uint32_t root, int64_t element);
 /** Memory beside the arena for a task's own use: an address of `bytes` bytes. */
 niz_address niz_lower_extra(niz_lowering *l, int64_t bytes);

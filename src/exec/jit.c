@@ -89,6 +89,41 @@ static bool niz_writer_trees(niz_writer *s, niz_lowering *l, const niz_task *nes
     return true;
 }
 
+/* The nest at hand as a function and its arguments. */
+static niz_nest_loop *niz_writer_loop(niz_writer *s, niz_lowering *l)
+{
+    const niz_nest *n = s->nest;
+    int64_t argument[NIZ_NEST_ARGUMENTS];
+    niz_nest_loop *loop = niz_lower_alloc(l, sizeof *loop);
+    if (!loop) return NULL;
+    loop->n_buffers = n->n_accesses;
+    loop->n_arguments = niz_nest_arguments(n, argument);
+    loop->argument = niz_lower_alloc(l, sizeof *argument * (size_t)loop->n_arguments);
+    if (!loop->argument || (loop->kernel = niz_writer_function(s)) == NIZ_NONE) return NULL;
+    memcpy(loop->argument, argument, sizeof *argument * (size_t)loop->n_arguments);
+    return loop;
+}
+
+_Static_assert(NIZ_NEST_TILE == NIZ_TILE_COLS, "a tile's rows");
+
+/* A contraction or convolution, and the nest that finishes its results. */
+static bool niz_writer_tile(niz_writer *s, niz_lowering *l, uint32_t id, niz_nest_loop *loop)
+{
+    const niz_nest *n = s->nest;
+    if (!(loop->step = niz_lower_alloc(l, sizeof *loop->step * (size_t)n->n_accesses)))
+        return false;
+    for (int a = 0; a < n->n_accesses; a++)
+        loop->step[a] = n->access[a].inner * (int64_t)niz_dtype_size(n->access[a].dtype);
+    niz_task *t = niz_lower_tile(l, id, loop);
+    if (!t) return false;
+    niz_address *buffer = t->buffer + t->n - n->n_accesses;
+    for (int a = 1; a < n->n_accesses; a++)
+        buffer[a] = niz_lower_root(l, n->access[a].node, n->access[a].offset);
+    buffer[0] = buffer[n->n_accesses - 1]; /* of no use: the tile is the thread's own */
+    t->work += (double)t->count * (1 + n->n_values / 4);
+    return true;
+}
+
 static bool niz_writer_nest(void *state, niz_lowering *l, uint32_t g)
 {
     niz_writer *s = state;
@@ -104,13 +139,11 @@ static bool niz_writer_nest(void *state, niz_lowering *l, uint32_t g)
     }
     if (niz_pipeline_lists("NIZ_DUMP", "nest")) niz_nest_print(stderr, n);
     uint32_t first = s->fusion->member[s->fusion->start[g]];
+    niz_nest_loop *loop = niz_writer_loop(s, l);
+    if (!loop) return false;
+    if (n->tile) return niz_writer_tile(s, l, first, loop);
     niz_task *t = niz_lower_task(l, s->w->g.node[first].origin, n->n_accesses);
-    niz_nest_loop *loop = niz_lower_alloc(l, sizeof *loop);
-    int64_t argument[NIZ_NEST_ARGUMENTS];
-    size_t bytes = sizeof *argument * (size_t)niz_nest_arguments(n, argument);
-    if (!t || !loop || !(loop->argument = niz_lower_alloc(l, bytes))) return false;
-    memcpy(loop->argument, argument, bytes);
-    if ((loop->kernel = niz_writer_function(s)) == NIZ_NONE) return false;
+    if (!t) return false;
     t->kind = NIZ_TASK_NEST;
     t->loop.nest = loop;
     t->units = niz_nest_units(n);
@@ -228,11 +261,12 @@ static bool niz_jit_resolve(niz_plan *plan)
     for (size_t i = 0; i < plan->compiled.n_tasks; i++) {
         niz_task *t = &plan->compiled.task[i];
         char name[32];
-        if (t->kind != NIZ_TASK_NEST) continue;
-        snprintf(name, sizeof name, "niz_k%u", t->loop.nest->kernel);
+        niz_nest_loop *nest = t->kind == NIZ_TASK_NEST ? t->loop.nest : t->finish;
+        if (!nest) continue;
+        snprintf(name, sizeof name, "niz_k%u", nest->kernel);
         void *f = niz_kernel_symbol(plan->text, name);
         if (!f) return false;
-        memcpy(&t->loop.nest->run, &f, sizeof f);
+        memcpy(&nest->run, &f, sizeof f);
     }
     return true;
 }

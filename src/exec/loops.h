@@ -52,21 +52,32 @@ typedef struct niz_reduce_loop {
     niz_loop_space space;
 } niz_reduce_loop;
 
+/* Finishes results of a contraction or convolution while they lie in cache: `rows` rows from `row`
+ * on, columns [col, col + cols) of each, at tile + i * NIZ_TILE_COLS.  A contraction's rows are
+ * [batch, m], its columns n; a convolution's rows [b, g, k], its columns the positions. */
+#define NIZ_TILE_COLS 256
+typedef struct niz_finish {
+    void (*run)(struct niz_finish *f, const void *tile, int64_t row, int64_t rows, int64_t col,
+                int64_t cols);
+} niz_finish;
+
 /* contract: y[batch, m, n] = sum over k of a[batch, m, k] * b[batch, n, k], every group of axes
  * with its own dims and strides (m_axes etc. walk (a, y), (b, y), (a, b)).  Order: DESIGN §6: k
  * flattened, blocks of 384, fma in index order from fma(a, b, +0), block results added in order.
- * Integers wrap.  y is contiguous [batch, m, n].
+ * Integers wrap.  y is contiguous [batch, m, n]; with `finish` it is not touched, and all results go
+ * there instead (floating only, no sum of nothing).
  * The range is of units; niz_contract_units(loop) tells how many there are. */
 typedef struct niz_contract_loop {
     niz_dtype dtype; /* f32, f64, i32, i64 */
     niz_loop_space batch, m, n, k; /* strides: batch (a, b, y); m (a); n (b); k (a, b) */
+    bool tiled;                    /* will be run with `finish` */
 } niz_contract_loop;
 
 /* conv: y[b, g, k, o...] = sum over (c, i...) of x[b, g, c, p] * w[g, k, c, i...] where in every
  * spatial dimension q = o * step + i * dilation - lo, the term is in the sum only if q is a multiple
  * of hole, and then p = q / hole; outside 0 <= p < size the factor x is the number 0 (padding is
  * data).  The terms in the sum are counted through, in blocks of 384, as in a contraction.
- * x and w may be strided; y is contiguous. */
+ * x and w may be strided; y is contiguous.  With `finish`: as in a contraction; no hole. */
 #define NIZ_CONV_MAX 3
 typedef struct niz_conv_loop {
     niz_dtype dtype;
@@ -75,6 +86,7 @@ typedef struct niz_conv_loop {
     int64_t x_size[NIZ_CONV_MAX], w_size[NIZ_CONV_MAX], y_size[NIZ_CONV_MAX];
     int64_t step[NIZ_CONV_MAX], dilation[NIZ_CONV_MAX], lo[NIZ_CONV_MAX], hole[NIZ_CONV_MAX];
     int64_t x_stride[3 + NIZ_CONV_MAX], w_stride[3 + NIZ_CONV_MAX]; /* x: b g c ..., w: g k c ... */
+    bool tiled; /* will be run with `finish` */
 } niz_conv_loop;
 
 typedef struct niz_loops {
@@ -84,9 +96,9 @@ typedef struct niz_loops {
     void (*copy)(const niz_copy_loop *, const void *x, void *y, int64_t begin, int64_t end);
     void (*reduce)(const niz_reduce_loop *, const void *x, void *y, int64_t begin, int64_t end);
     void (*contract)(const niz_contract_loop *, const void *a, const void *b, void *y,
-                     int64_t begin, int64_t end, void *scratch);
+                     int64_t begin, int64_t end, void *scratch, niz_finish *finish);
     void (*conv)(const niz_conv_loop *, const void *x, const void *w, void *y, int64_t begin,
-                 int64_t end, void *scratch);
+                 int64_t end, void *scratch, niz_finish *finish);
     int64_t (*contract_units)(const niz_contract_loop *);
     size_t (*contract_scratch)(const niz_contract_loop *);
     int64_t (*conv_units)(const niz_conv_loop *);

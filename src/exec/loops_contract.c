@@ -25,7 +25,7 @@ typedef struct niz_contract_plan {
 /* Tables and panels of one rectangle, in scratch. */
 typedef struct niz_contract_work {
     int64_t *row_off, *col_off, *a_off, *b_off;
-    void *panels, *packed_rows;
+    void *panels, *packed_rows, *tile;
 } niz_contract_work;
 
 static niz_contract_plan niz_contract_make_plan(const niz_contract_loop *l)
@@ -56,6 +56,8 @@ static size_t niz_contract_lay_out(const niz_contract_plan *p, char *base, niz_c
     w->packed_rows = niz_tile_take(&at, k * NIZ_TILE_MAX_R, size);
     cols = niz_tile_ceil(cols, NIZ_TILE_MAX_NR) * NIZ_TILE_MAX_NR;
     w->panels = niz_tile_take(&at, k * cols, size);
+    int64_t depth = niz_tile_depth(niz_tile_min(p->n_rows, NIZ_TILE_ROWS), p->n_k);
+    w->tile = niz_tile_take(&at, p->loop->tiled ? depth * NIZ_TILE_COLS : 0, size);
     return (size_t)(at - base);
 }
 
@@ -82,17 +84,17 @@ static size_t niz_contract_lay_out(const niz_contract_plan *p, char *base, niz_c
                                                                                                    \
     static void NAME(niz_contract_rectangle)(const niz_contract_plan *p,                           \
                                              const niz_contract_work *w, const T *a, const T *b,   \
-                                             T *y, int64_t rows, int64_t cols)                     \
+                                             niz_tile_y to, int64_t rows, int64_t cols)            \
     {                                                                                              \
         const niz_loop_space *k = &p->loop->k;                                                     \
         niz_tile_a left = {a, w->row_off, w->a_off, rows, w->packed_rows};                         \
-        niz_tile_y to = {y, p->n_cols, NULL, true};                                                \
         if (p->n_k == 0) NAME(niz_tile_zero)(&to, rows, cols);                                     \
         for (int64_t k0 = 0; k0 < p->n_k; k0 += NIZ_TILE_K) {                                      \
             int64_t n = niz_tile_min(NIZ_TILE_K, p->n_k - k0);                                     \
             niz_tile_offsets(k, p->a, k0, n, w->a_off);                                            \
             niz_tile_offsets(k, p->b, k0, n, w->b_off);                                            \
             niz_tile_b right = NAME(niz_contract_columns)(b, w, rows, cols, n);                    \
+            to.last = k0 + n == p->n_k;                                                            \
             NAME(niz_tile_block)(&left, &right, n, &to);                                           \
             to.first = false;                                                                      \
         }                                                                                          \
@@ -105,9 +107,9 @@ RECTANGLE(double, NIZ_TILE_F64)
 #define INTEGERS(T, U, NAME)                                                                       \
     static void NAME(niz_contract_rectangle)(const niz_contract_plan *p,                           \
                                              const niz_contract_work *w, const T *a, const T *b,   \
-                                             T *y, int64_t rows, int64_t cols)                     \
+                                             niz_tile_y to, int64_t rows, int64_t cols)            \
     {                                                                                              \
-        niz_tile_y to = {y, p->n_cols, NULL, true};                                                \
+        T *y = to.y;                                                                               \
         NAME(niz_tile_zero)(&to, rows, cols);                                                      \
         for (int64_t k0 = 0; k0 < p->n_k; k0 += NIZ_TILE_K) {                                      \
             int64_t n = niz_tile_min(NIZ_TILE_K, p->n_k - k0);                                     \
@@ -133,6 +135,8 @@ typedef struct niz_contract_call {
     niz_contract_work work;
     const char *a, *b; /* at the batch entry */
     char *y;
+    int64_t entry;
+    niz_finish *finish;
 } niz_contract_call;
 
 /* Rows [row, row + rows) times columns [col, col + cols): within the tables' sizes. */
@@ -141,14 +145,18 @@ static void niz_contract_piece(const niz_contract_call *c, int64_t row, int64_t 
 {
     const niz_contract_plan *p = &c->plan;
     char *y = c->y + (row * p->n_cols + col) * (int64_t)niz_tile_size(p->loop->dtype);
+    niz_tile_y to = {.y = y, .row_stride = p->n_cols, .first = true};
+    if (c->finish)
+        to = (niz_tile_y){.y = c->work.tile, .row_stride = NIZ_TILE_COLS, .first = true,
+                          .finish = c->finish, .row = c->entry * p->n_rows + row, .col = col};
     niz_tile_offsets(p->rows, 0, row, rows, c->work.row_off);
     niz_tile_offsets(p->cols, 0, col, cols, c->work.col_off);
     const void *a = c->a, *b = c->b;
     switch (p->loop->dtype) {
-    case NIZ_F32: niz_contract_rectangle_f32(p, &c->work, a, b, (void *)y, rows, cols); break;
-    case NIZ_F64: niz_contract_rectangle_f64(p, &c->work, a, b, (void *)y, rows, cols); break;
-    case NIZ_I32: niz_contract_rectangle_i32(p, &c->work, a, b, (void *)y, rows, cols); break;
-    case NIZ_I64: niz_contract_rectangle_i64(p, &c->work, a, b, (void *)y, rows, cols); break;
+    case NIZ_F32: niz_contract_rectangle_f32(p, &c->work, a, b, to, rows, cols); break;
+    case NIZ_F64: niz_contract_rectangle_f64(p, &c->work, a, b, to, rows, cols); break;
+    case NIZ_I32: niz_contract_rectangle_i32(p, &c->work, a, b, to, rows, cols); break;
+    case NIZ_I64: niz_contract_rectangle_i64(p, &c->work, a, b, to, rows, cols); break;
     default: break;
     }
 }
@@ -198,9 +206,10 @@ size_t NIZ_ISA_NAME(niz_contract_scratch)(const niz_contract_loop *l)
 }
 
 void NIZ_ISA_NAME(niz_contract_run)(const niz_contract_loop *l, const void *a, const void *b,
-                                    void *y, int64_t begin, int64_t end, void *scratch)
+                                    void *y, int64_t begin, int64_t end, void *scratch,
+                                    niz_finish *finish)
 {
-    niz_contract_call c = {.plan = niz_contract_make_plan(l)};
+    niz_contract_call c = {.plan = niz_contract_make_plan(l), .finish = finish};
     const niz_contract_plan *p = &c.plan;
     int64_t size = (int64_t)niz_tile_size(l->dtype), each = p->row_units * p->col_units;
     const void *side[2] = {a, b};
@@ -212,6 +221,7 @@ void NIZ_ISA_NAME(niz_contract_run)(const niz_contract_loop *l, const void *a, c
         niz_tile_offsets(&l->batch, p->b, entry, 1, &off[1]);
         c.a = (const char *)side[p->a] + off[0] * size;
         c.b = (const char *)side[p->b] + off[1] * size;
+        c.entry = entry;
         c.y = (char *)y + entry * p->n_rows * p->n_cols * size;
         niz_contract_entry(&c, begin - entry * each, next - entry * each);
     }

@@ -51,7 +51,7 @@ typedef struct niz_conv_work {
     int64_t *row_off, *col_off, *w_off, *tap_off, *column;
     niz_conv_run *runs;
     int64_t *first_run; /* of each panel */
-    void *panels, *packed_rows, *stage;
+    void *panels, *packed_rows, *stage, *tile;
     int64_t channels; /* that the stage holds */
 } niz_conv_work;
 
@@ -63,6 +63,7 @@ typedef struct niz_conv_call {
     const char *x, *w; /* at the group (x: at the batch's first image) */
     char *y;
     int64_t image_y, place_y; /* strides of y: an image, a channel */
+    niz_finish *finish;
 } niz_conv_call;
 
 /* ---- phases ---------------------------------------------------------------------------------- */
@@ -312,13 +313,12 @@ static void niz_conv_terms(const niz_conv_call *c, int64_t k0, int64_t n, int64_
 
 /* Integers wrap, so their order is free and nobody waits for them: the definition, per output. */
 #define NAIVE(T, U, NAME)                                                                          \
-    static void NAME(niz_conv_naive)(const niz_conv_call *c, int64_t rows)                         \
+    static void NAME(niz_conv_naive)(const niz_conv_call *c, int64_t rows, niz_tile_y to)          \
     {                                                                                              \
         const niz_conv_phase *p = c->phase;                                                        \
         const niz_conv_work *w = c->work;                                                          \
         const niz_conv_loop *l = c->loop;                                                          \
         int64_t total = l->in * p->taps;                                                           \
-        niz_tile_y to = {c->y, c->place_y, w->col_off, true};                                      \
         NAME(niz_tile_zero)(&to, rows, c->region.columns);                                         \
         for (int64_t k0 = 0; k0 < total; k0 += NIZ_TILE_K) {                                       \
             int64_t n = niz_tile_min(NIZ_TILE_K, total - k0), channel = k0 / p->taps;              \
@@ -363,7 +363,28 @@ static size_t niz_conv_lay_out(const niz_conv_loop *l, const niz_conv_phase *p, 
     w->packed_rows = niz_tile_take(&at, k * NIZ_TILE_MAX_R, size);
     w->panels = niz_tile_take(&at, k * panels + NIZ_CONV_SLACK, size);
     w->stage = niz_tile_take(&at, stage + NIZ_CONV_SLACK, size);
+    int64_t depth = niz_tile_depth(niz_tile_min(l->out, NIZ_TILE_ROWS), l->in * p->taps);
+    w->tile = niz_tile_take(&at, l->tiled ? depth * NIZ_TILE_COLS : 0, size);
     return (size_t)(at - base);
+}
+
+/* A chunk's columns are positions of several images: each image's are finished by themselves. */
+typedef struct niz_conv_finish {
+    niz_finish base;
+    const niz_conv_call *call;
+} niz_conv_finish;
+
+static void niz_conv_finish_run(niz_finish *base, const void *tile, int64_t row, int64_t rows,
+                                int64_t col, int64_t cols)
+{
+    const niz_conv_call *c = ((const niz_conv_finish *)base)->call;
+    const char *at = tile;
+    int64_t size = (int64_t)niz_tile_size(c->loop->dtype), each = c->loop->groups * c->loop->out;
+    for (int64_t image = c->region.image, n; cols > 0; image++, cols -= n, col = 0) {
+        n = niz_tile_min(cols, c->phase->places - col);
+        c->finish->run(c->finish, at, image * each + row, rows, col, n);
+        at += n * size;
+    }
 }
 
 /* One chunk, rows [row, row_end), at most a table of them at a time. */
@@ -381,11 +402,18 @@ static void niz_conv_chunk(niz_conv_call *c, int64_t group, int64_t chunk, int64
         part.w += (group * l->w_stride[0] + row * l->w_stride[1]) * size;
         part.y += (group * l->out + row) * c->place_y * size;
         for (int64_t i = 0; i < rows; i++) c->work->row_off[i] = i * l->w_stride[1];
+        niz_conv_finish finish = {{niz_conv_finish_run}, c};
+        niz_tile_y to = {.y = part.y, .row_stride = c->place_y, .col_off = c->work->col_off,
+                         .first = true};
+        if (c->finish)
+            to = (niz_tile_y){.y = c->work->tile, .row_stride = NIZ_TILE_COLS, .first = true,
+                              .finish = &finish.base, .row = group * l->out + row,
+                              .col = c->region.column};
         switch (l->dtype) {
-        case NIZ_F32: niz_conv_rectangle_f32(&part, rows); break;
-        case NIZ_F64: niz_conv_rectangle_f64(&part, rows); break;
-        case NIZ_I32: niz_conv_naive_i32(&part, rows); break;
-        case NIZ_I64: niz_conv_naive_i64(&part, rows); break;
+        case NIZ_F32: niz_conv_rectangle_f32(&part, rows, to); break;
+        case NIZ_F64: niz_conv_rectangle_f64(&part, rows, to); break;
+        case NIZ_I32: niz_conv_naive_i32(&part, rows, to); break;
+        case NIZ_I64: niz_conv_naive_i64(&part, rows, to); break;
         default: break;
         }
     }
@@ -427,7 +455,7 @@ size_t NIZ_ISA_NAME(niz_conv_scratch)(const niz_conv_loop *l)
 }
 
 void NIZ_ISA_NAME(niz_conv_run)(const niz_conv_loop *l, const void *x, const void *w, void *y,
-                                int64_t begin, int64_t end, void *scratch)
+                                int64_t begin, int64_t end, void *scratch, niz_finish *finish)
 {
     int64_t places = 1, unit = 0;
     for (int d = 0; d < l->spatial; d++) places *= l->y_size[d];
@@ -435,7 +463,8 @@ void NIZ_ISA_NAME(niz_conv_run)(const niz_conv_loop *l, const void *x, const voi
         niz_conv_phase p = niz_conv_make_phase(l, i);
         niz_conv_work work;
         niz_conv_call c = {.loop = l, .phase = &p, .work = &work, .x = x, .w = w, .y = y,
-                           .image_y = l->groups * l->out * places, .place_y = places};
+                           .image_y = l->groups * l->out * places, .place_y = places,
+                           .finish = finish};
         int64_t next = unit + p.chunks * p.row_blocks * l->groups;
         if (begin < next) {
             niz_conv_lay_out(l, &p, scratch, &work);

@@ -166,6 +166,7 @@ static bool niz_lower_contract(niz_lowering *l, uint32_t id, niz_task *t)
     if (!loop) return false;
     niz_shape_strides(n->shape, y_stride);
     loop->dtype = (niz_dtype)n->dtype;
+    loop->tiled = t->finish != NULL;
     niz_lower_group(&loop->batch, a, 0, b, 0, batch, y_stride);
     niz_lower_group(&loop->m, a, batch, NULL, 0, m, NULL);
     niz_lower_group(&loop->n, NULL, 0, b, batch, k, NULL);
@@ -189,7 +190,8 @@ static bool niz_lower_conv(niz_lowering *l, uint32_t id, niz_task *t)
                             .batch = x->shape.dim[0],
                             .groups = x->shape.dim[1],
                             .in = x->shape.dim[2],
-                            .out = w->shape.dim[1]};
+                            .out = w->shape.dim[1],
+                            .tiled = t->finish != NULL};
     for (int d = 0; d < s; d++) {
         loop->x_size[d] = x->shape.dim[3 + d];
         loop->w_size[d] = w->shape.dim[3 + d];
@@ -262,16 +264,34 @@ static bool niz_lower_spans(niz_lowering *l, const niz_node *n, niz_task *t)
     return true;
 }
 
-static bool niz_lower_node(niz_lowering *l, uint32_t id)
+/* A node's task with the buffers of its operands, and more behind them. */
+static niz_task *niz_lower_begin(niz_lowering *l, uint32_t id, int more)
 {
     const niz_node *n = &l->w->g.node[id];
-    if (!niz_shape_count(n->shape)) return true;
-    niz_task *t = niz_lower_task(l, n->origin, n->n_arg + 1);
-    if (!t) return false;
+    niz_task *t = niz_lower_task(l, n->origin, n->n_arg + more);
+    if (!t) return NULL;
     t->op = n->op;
     t->dtype = (niz_dtype)n->dtype;
     t->count = niz_shape_count(n->shape);
     for (int i = 0; i < n->n_arg; i++) t->buffer[i] = niz_lower_address(l, n->arg[i]);
+    return t;
+}
+
+niz_task *niz_lower_tile(niz_lowering *l, uint32_t id, niz_nest_loop *finish)
+{
+    niz_task *t = niz_lower_begin(l, id, finish->n_buffers);
+    if (!t) return NULL;
+    t->finish = finish;
+    bool conv = niz_op_form(t->op) == NIZ_FORM_CONV;
+    return (conv ? niz_lower_conv(l, id, t) : niz_lower_contract(l, id, t)) ? t : NULL;
+}
+
+static bool niz_lower_node(niz_lowering *l, uint32_t id)
+{
+    const niz_node *n = &l->w->g.node[id];
+    if (!niz_shape_count(n->shape)) return true;
+    niz_task *t = niz_lower_begin(l, id, 1);
+    if (!t) return false;
     t->buffer[n->n_arg] = niz_lower_address(l, id);
     if (!niz_lower_spans(l, n, t)) return false;
     switch (niz_op_form(n->op)) {

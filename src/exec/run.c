@@ -10,10 +10,12 @@
 
 #include "core/context.h"
 #include "core/type.h"
+#include "codegen/nest.h"
 #include "exec/exec.h"
 
-#define NIZ_GRAIN 200000.0 /* elements' operations below which a thread does not pay: about 30 us  \
-                            */
+#define NIZ_GRAIN                                                                                  \
+    200000.0 /* elements' operations below which a thread does not pay: about 30 us                \
+              */
 
 typedef struct niz_run_state {
     niz_exec *e;
@@ -83,20 +85,57 @@ static void niz_run_tree(const niz_task *t, void *partial, void *y)
     memcpy(y, partial, niz_dtype_size(t->dtype));
 }
 
+/* ---- tiles: a nest over each rectangle of results ---------------------------------------------
+ */
+
+typedef struct niz_run_finish {
+    niz_finish base;
+    const niz_nest_loop *nest;
+    char *const *origin; /* of the nest's buffers: column 0 */
+    char *buffer[NIZ_GROUP_OPERANDS];
+    int64_t argument[NIZ_NEST_ARGUMENTS];
+} niz_run_finish;
+
+static void niz_run_finish_rows(niz_finish *base, const void *tile, int64_t row, int64_t rows,
+                                int64_t col, int64_t cols)
+{
+    niz_run_finish *f = (niz_run_finish *)base;
+    const niz_nest_loop *n = f->nest;
+    uintptr_t above = (uintptr_t)(row * NIZ_TILE_COLS * n->step[0]); /* row 0 of the whole */
+    f->buffer[0] = (char *)((uintptr_t)tile - above);
+    for (int i = 1; i < n->n_buffers; i++) f->buffer[i] = f->origin[i] + col * n->step[i];
+    f->argument[0] = cols;
+    n->run(f->buffer, (const long *)f->argument, (long)row, (long)(row + rows), NULL);
+}
+
+static niz_finish *niz_run_finish_begin(const niz_run_state *s, niz_run_finish *f)
+{
+    const niz_nest_loop *n = s->task->finish;
+    if (!n) return NULL;
+    f->base.run = niz_run_finish_rows;
+    f->nest = n;
+    f->origin = (char *const *)(s->buffer + s->task->n - n->n_buffers);
+    memcpy(f->argument, n->argument, sizeof *n->argument * (size_t)n->n_arguments);
+    return &f->base;
+}
+
 static void niz_run_piece(void *state, int thread, int64_t begin, int64_t end)
 {
     niz_run_state *s = state;
     const niz_task *t = s->task;
     const niz_loops *f = s->e->loops;
     void *const *b = s->buffer;
+    niz_run_finish finish;
     switch (t->kind) {
     case NIZ_TASK_MAP: f->map(t->loop.map, b, begin, end, niz_run_scratch(s, thread)); break;
     case NIZ_TASK_REDUCE: f->reduce(t->loop.reduce, b[0], b[1], begin, end); break;
     case NIZ_TASK_CONTRACT:
-        f->contract(t->loop.contract, b[0], b[1], b[2], begin, end, niz_run_scratch(s, thread));
+        f->contract(t->loop.contract, b[0], b[1], b[2], begin, end, niz_run_scratch(s, thread),
+                    niz_run_finish_begin(s, &finish));
         break;
     case NIZ_TASK_CONV:
-        f->conv(t->loop.conv, b[0], b[1], b[2], begin, end, niz_run_scratch(s, thread));
+        f->conv(t->loop.conv, b[0], b[1], b[2], begin, end, niz_run_scratch(s, thread),
+                niz_run_finish_begin(s, &finish));
         break;
     case NIZ_TASK_EVAL: niz_run_eval(s, begin, end); break;
     case NIZ_TASK_NEST:

@@ -22,7 +22,7 @@
 #include "exec/loops_isa.h"
 
 #define NIZ_TILE_K 384    /* the contract's block: a change changes results */
-#define NIZ_TILE_COLS 256 /* columns packed at once: 384 KiB of f32, in the second-level cache */
+/* NIZ_TILE_COLS columns are packed at once: 384 KiB of f32, in the second-level cache */
 #define NIZ_TILE_ROWS 256 /* rows to a table of offsets */
 #define NIZ_TILE_MAX_R 8  /* rows of the largest micro-kernel */
 #define NIZ_TILE_MAX_NR 32
@@ -131,7 +131,18 @@ typedef struct niz_tile_y {
     int64_t row_stride;
     const int64_t *col_off;
     bool first; /* of the blocks: stored, not added */
+    /* With finish, y is a tile of NIZ_TILE_COLS columns, wide enough for whole panels.  Each band of
+     * rows is handed on in the last block; where the first is the last, all lie in one place. */
+    niz_finish *finish;
+    bool last;
+    int64_t row, col; /* of the rectangle, as finish counts them */
 } niz_tile_y;
+
+/* Rows that a tile of a rectangle needs. */
+static inline int64_t niz_tile_depth(int64_t rows, int64_t n_k)
+{
+    return n_k <= NIZ_TILE_K ? NIZ_TILE_MAX_R : rows;
+}
 
 #if NIZ_VECTOR_BYTES == 64
 #define NIZ_TILE_R 8

@@ -204,6 +204,7 @@ static void NAME(niz_tile_scatter)(const T *t, int64_t rows, int64_t row, int64_
 /* Where a panel's w columns lie side by side and fill vectors, the first of them; else -1. */
 static inline int64_t NAME(niz_tile_direct)(const niz_tile_y *to, int64_t col, int64_t w)
 {
+    if (to->finish) return col;
     if (w != NR && w != LANES) return -1;
     if (!to->col_off) return col;
     return niz_tile_unit(to->col_off + col, w) ? to->col_off[col] : -1;
@@ -213,18 +214,22 @@ static void NAME(niz_tile_band)(int64_t row, int64_t *rows, int64_t n, const T *
                                 int64_t a_k, const niz_tile_b *b, const niz_tile_y *to)
 {
     T tile[NIZ_TILE_MAX_R * NR] __attribute__((aligned(64)));
+    int64_t y_row = to->finish && to->first && to->last ? 0 : row;
     for (int64_t col = 0; col < b->cols; col += NR) {
         int64_t w = niz_tile_min(NR, b->cols - col), at = NAME(niz_tile_direct)(to, col, w);
         const T *panel = (const T *)b->b + col / NR * b->panel;
         NAME(niz_tile_kernel) *kernel = NAME(niz_tile_choose)(rows, w > LANES);
         if (at >= 0) {
-            kernel(n, a, a_row, a_k, panel, b->k_stride, (T *)to->y + row * to->row_stride + at,
+            kernel(n, a, a_row, a_k, panel, b->k_stride, (T *)to->y + y_row * to->row_stride + at,
                    to->row_stride, to->first);
         } else {
             kernel(n, a, a_row, a_k, panel, b->k_stride, tile, NR, true);
             NAME(niz_tile_scatter)(tile, *rows, row, col, w, to);
         }
     }
+    if (to->finish && to->last)
+        to->finish->run(to->finish, (T *)to->y + y_row * to->row_stride, to->row + row, *rows,
+                        to->col, b->cols);
 }
 
 /* y [rows, cols] (+)= a [rows, n] * b [n, cols] for the n indices of k that k_off lists. */

@@ -12,15 +12,18 @@
 /** How a node takes part in its group's kernel. */
 typedef enum niz_part_of {
     NIZ_PART_ALONE,   /* no nest: a task of its own */
+    NIZ_PART_TILE,    /* the contraction or convolution that the group finishes */
     NIZ_PART_ELEMENT, /* a value at every element of a row */
     NIZ_PART_REDUCE,  /* folds a row's elements to one value */
     NIZ_PART_ROW      /* a value once a row */
 } niz_part_of;
 
-/** Nodes computed together.  A nest's rows are the last axis of `domain`, its outer axes the rest;
- *  a flat one has no outer axes and is cut along its row. */
+/** Nodes computed together.  A nest's rows are the last `tail` axes of `domain`, its outer axes the
+ *  rest; a flat one has no outer axes and is cut along its row.  In a tile the nest finishes
+ *  rectangles of a contraction's or convolution's results, the group's first node. */
 typedef struct niz_group {
-    bool nest, flat, folds;
+    bool nest, flat, folds, tile;
+    int tail;
     niz_dtype dtype;  /* of all floating values in it */
     niz_shape domain; /* axes of size 1 dropped */
     uint32_t n;       /* nodes */

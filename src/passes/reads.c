@@ -66,4 +66,5 @@ void niz_reads_free(niz *z, niz_reads *r)
 {
     niz_free(z, r->first);
     niz_free(z, r->read);
+    *r = (niz_reads){0};
 }
