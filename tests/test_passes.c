@@ -298,7 +298,12 @@ START_TEST(simplify_thin_contractions)
          NULL},
         {"an outer product", "%0 = data : f32[3]\n%1 = data : f32[1]\n"
          "%2 = contract %0 %1 batch=0 sum=0 : f32[3,1]\nreturn %2\n",
-         NULL},
+         "%0 = data : f32[3]\n%1 = data : f32[1]\n%2 = reshape %0 dims=[3,1] : f32[3,1]\n"
+         "%3 = reshape %1 dims=[1,1] : f32[1,1]\n%4 = mul %2 %3 : f32[3,1]\nreturn %4\n"},
+        {"a sum over one index", "%0 = data : f32[2,3,1]\n%1 = data : f32[2,4,1]\n"
+         "%2 = contract %0 %1 batch=1 sum=1 : f32[2,3,4]\nreturn %2\n",
+         "%0 = data : f32[2,3,1]\n%1 = data : f32[2,4,1]\n%2 = reshape %0 dims=[2,3,1] : f32[2,3,1]\n"
+         "%3 = reshape %1 dims=[2,1,4] : f32[2,1,4]\n%4 = mul %2 %3 : f32[2,3,4]\nreturn %4\n"},
     };
     expect_all("simplify", all, NIZ_COUNT(all));
 }

@@ -34,7 +34,7 @@
 typedef enum niz_nest_kind { NIZ_NEST_LOAD, NIZ_NEST_MAP, NIZ_NEST_FOLD } niz_nest_kind;
 
 /* Elements from row to row of a tile. */
-#define NIZ_NEST_TILE 256
+#define NIZ_NEST_TILE 272
 
 /** Memory walked by the kernel. */
 typedef struct niz_access {

@@ -117,7 +117,11 @@ typedef struct niz_task {
     niz_dtype dtype; /* of the result, and its elements */
     int64_t count;
     struct niz_span *span; /* with trap_nan: the whole memory of each operand */
+    const char *label;     /* with a profile: operations and type; else NULL */
+    double flops, bytes;   /* arithmetic and traffic of one run */
+    uint32_t row;          /* of the profile's table, from 1 on */
 } niz_task;
+#define NIZ_LABEL 120 /* of a label, with its NUL */
 
 /** Memory of one dtype: all elements of a base. */
 typedef struct niz_span {
@@ -180,6 +184,7 @@ typedef struct niz_exec {
     struct niz_map_entry *map; /* parsed .map texts by operation and dtypes */
     size_t n_maps, map_capacity;
     struct niz_jit *jit; /* NULL: off */
+    struct niz_profile *profile; /* NULL: off */
     struct niz_pass_total {
         int64_t nodes_in, nodes_out;
         double seconds;
@@ -213,8 +218,12 @@ bool niz_lower(niz_exec *e, niz_plan *plan, niz_program *program, const niz_work
 
 /* For whoever makes a nest's tasks. */
 typedef struct niz_lowering niz_lowering;
+typedef struct niz_profile niz_profile;
 void *niz_lower_alloc(niz_lowering *l, size_t bytes);
 niz_task *niz_lower_task(niz_lowering *l, uint32_t origin, int n_buffers);
+/** With a profile: names a task after its nodes' operations and counts its work.  False (error set)
+ *  without memory. */
+bool niz_lower_describe(niz_lowering *l, niz_task *t, uint32_t n, const uint32_t *node);
 /** The task of a contraction or convolution whose results `finish` takes. */
 niz_task *niz_lower_tile(niz_lowering *l, uint32_t id, niz_nest_loop *finish);
 niz_address niz_lower_root(const niz_lowering *l, uint32_t root, int64_t element);

@@ -89,6 +89,12 @@ static bool niz_writer_trees(niz_writer *s, niz_lowering *l, const niz_task *nes
     return true;
 }
 
+static bool niz_writer_describe(niz_writer *s, niz_lowering *l, niz_task *t, uint32_t g)
+{
+    const uint32_t *start = s->fusion->start + g;
+    return niz_lower_describe(l, t, start[1] - start[0], s->fusion->member + start[0]);
+}
+
 /* The nest at hand as a function and its arguments. */
 static niz_nest_loop *niz_writer_loop(niz_writer *s, niz_lowering *l)
 {
@@ -104,24 +110,24 @@ static niz_nest_loop *niz_writer_loop(niz_writer *s, niz_lowering *l)
     return loop;
 }
 
-_Static_assert(NIZ_NEST_TILE == NIZ_TILE_COLS, "a tile's rows");
+_Static_assert(NIZ_NEST_TILE == NIZ_TILE_STRIDE, "a tile's rows");
 
 /* A contraction or convolution, and the nest that finishes its results. */
-static bool niz_writer_tile(niz_writer *s, niz_lowering *l, uint32_t id, niz_nest_loop *loop)
+static bool niz_writer_tile(niz_writer *s, niz_lowering *l, uint32_t g, niz_nest_loop *loop)
 {
     const niz_nest *n = s->nest;
     if (!(loop->step = niz_lower_alloc(l, sizeof *loop->step * (size_t)n->n_accesses)))
         return false;
     for (int a = 0; a < n->n_accesses; a++)
         loop->step[a] = n->access[a].inner * (int64_t)niz_dtype_size(n->access[a].dtype);
-    niz_task *t = niz_lower_tile(l, id, loop);
+    niz_task *t = niz_lower_tile(l, s->fusion->member[s->fusion->start[g]], loop);
     if (!t) return false;
     niz_address *buffer = t->buffer + t->n - n->n_accesses;
     for (int a = 1; a < n->n_accesses; a++)
         buffer[a] = niz_lower_root(l, n->access[a].node, n->access[a].offset);
     buffer[0] = buffer[n->n_accesses - 1]; /* of no use: the tile is the thread's own */
     t->work += (double)t->count * (1 + n->n_values / 4);
-    return true;
+    return niz_writer_describe(s, l, t, g);
 }
 
 static bool niz_writer_nest(void *state, niz_lowering *l, uint32_t g)
@@ -141,7 +147,7 @@ static bool niz_writer_nest(void *state, niz_lowering *l, uint32_t g)
     uint32_t first = s->fusion->member[s->fusion->start[g]];
     niz_nest_loop *loop = niz_writer_loop(s, l);
     if (!loop) return false;
-    if (n->tile) return niz_writer_tile(s, l, first, loop);
+    if (n->tile) return niz_writer_tile(s, l, g, loop);
     niz_task *t = niz_lower_task(l, s->w->g.node[first].origin, n->n_accesses);
     if (!t) return false;
     t->kind = NIZ_TASK_NEST;
@@ -157,7 +163,7 @@ static bool niz_writer_nest(void *state, niz_lowering *l, uint32_t g)
             t->buffer[n->store[i].access] = partial[i];
         }
     niz_lower_scratch(l, niz_nest_scratch(n));
-    return niz_writer_trees(s, l, t, partial);
+    return niz_writer_describe(s, l, t, g) && niz_writer_trees(s, l, t, partial);
 }
 
 static bool niz_writer_begin(niz_writer *s)

@@ -53,9 +53,10 @@ typedef struct niz_reduce_loop {
 } niz_reduce_loop;
 
 /* Finishes results of a contraction or convolution while they lie in cache: `rows` rows from `row`
- * on, columns [col, col + cols) of each, at tile + i * NIZ_TILE_COLS.  A contraction's rows are
+ * on, columns [col, col + cols) of each, at tile + i * NIZ_TILE_STRIDE.  A contraction's rows are
  * [batch, m], its columns n; a convolution's rows [b, g, k], its columns the positions. */
 #define NIZ_TILE_COLS 256
+#define NIZ_TILE_STRIDE 272 /* no power of two: else rows of a tile evict each other */
 typedef struct niz_finish {
     void (*run)(struct niz_finish *f, const void *tile, int64_t row, int64_t rows, int64_t col,
                 int64_t cols);

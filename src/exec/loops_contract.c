@@ -57,7 +57,7 @@ static size_t niz_contract_lay_out(const niz_contract_plan *p, char *base, niz_c
     cols = niz_tile_ceil(cols, NIZ_TILE_MAX_NR) * NIZ_TILE_MAX_NR;
     w->panels = niz_tile_take(&at, k * cols, size);
     int64_t depth = niz_tile_depth(niz_tile_min(p->n_rows, NIZ_TILE_ROWS), p->n_k);
-    w->tile = niz_tile_take(&at, p->loop->tiled ? depth * NIZ_TILE_COLS : 0, size);
+    w->tile = niz_tile_take(&at, p->loop->tiled ? depth * NIZ_TILE_STRIDE : 0, size);
     return (size_t)(at - base);
 }
 
@@ -147,7 +147,7 @@ static void niz_contract_piece(const niz_contract_call *c, int64_t row, int64_t 
     char *y = c->y + (row * p->n_cols + col) * (int64_t)niz_tile_size(p->loop->dtype);
     niz_tile_y to = {.y = y, .row_stride = p->n_cols, .first = true};
     if (c->finish)
-        to = (niz_tile_y){.y = c->work.tile, .row_stride = NIZ_TILE_COLS, .first = true,
+        to = (niz_tile_y){.y = c->work.tile, .row_stride = NIZ_TILE_STRIDE, .first = true,
                           .finish = c->finish, .row = c->entry * p->n_rows + row, .col = col};
     niz_tile_offsets(p->rows, 0, row, rows, c->work.row_off);
     niz_tile_offsets(p->cols, 0, col, cols, c->work.col_off);

@@ -364,7 +364,7 @@ static size_t niz_conv_lay_out(const niz_conv_loop *l, const niz_conv_phase *p, 
     w->panels = niz_tile_take(&at, k * panels + NIZ_CONV_SLACK, size);
     w->stage = niz_tile_take(&at, stage + NIZ_CONV_SLACK, size);
     int64_t depth = niz_tile_depth(niz_tile_min(l->out, NIZ_TILE_ROWS), l->in * p->taps);
-    w->tile = niz_tile_take(&at, l->tiled ? depth * NIZ_TILE_COLS : 0, size);
+    w->tile = niz_tile_take(&at, l->tiled ? depth * NIZ_TILE_STRIDE : 0, size);
     return (size_t)(at - base);
 }
 
@@ -406,7 +406,7 @@ static void niz_conv_chunk(niz_conv_call *c, int64_t group, int64_t chunk, int64
         niz_tile_y to = {.y = part.y, .row_stride = c->place_y, .col_off = c->work->col_off,
                          .first = true};
         if (c->finish)
-            to = (niz_tile_y){.y = c->work->tile, .row_stride = NIZ_TILE_COLS, .first = true,
+            to = (niz_tile_y){.y = c->work->tile, .row_stride = NIZ_TILE_STRIDE, .first = true,
                               .finish = &finish.base, .row = group * l->out + row,
                               .col = c->region.column};
         switch (l->dtype) {

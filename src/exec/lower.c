@@ -250,6 +250,81 @@ niz_task *niz_lower_task(niz_lowering *l, uint32_t origin, int n_buffers)
     return t;
 }
 
+/* ---- what the profile says of a task ---------------------------------------------------------- */
+
+static double niz_lower_flops(niz_lowering *l, uint32_t id)
+{
+    const niz_graph *g = &l->w->g;
+    const niz_node *n = &g->node[id];
+    double y = (double)niz_shape_count(n->shape), b = n->n_arg > 1 ? 1 : 0;
+    const niz_shape *x = n->n_arg ? g->node[n->arg[n->n_arg > 1]].shape : n->shape;
+    niz_dtype in[4];
+    switch (niz_op_form(n->op)) {
+    case NIZ_FORM_REDUCE: return (double)niz_shape_count(x);
+    case NIZ_FORM_CONTRACT:
+        b = 2;
+        for (int d = x->rank - (int)n->attr[1]; d < x->rank; d++) b *= (double)x->dim[d];
+        return y * b;
+    case NIZ_FORM_CONV: return 2 * y * (double)niz_shape_count(x) / (double)(x->dim[0] * x->dim[1]);
+    case NIZ_FORM_MAP:
+        for (int i = 0; i < n->n_arg && i < 4; i++) in[i] = (niz_dtype)g->node[n->arg[i]].dtype;
+        const niz_map *map = niz_map_of(l->e, n->op, n->n_arg, in, (niz_dtype)n->dtype);
+        return map ? y * map->n : 0;
+    default: return 0;
+    }
+}
+
+static bool niz_lower_among(uint32_t id, uint32_t n, const uint32_t *node)
+{
+    uint32_t i = 0;
+    while (i < n && node[i] != id) i++;
+    return i < n;
+}
+
+/* Each operand from outside once (as often as it is seen, but not more than it is long), and each
+ * result that leaves. */
+static double niz_lower_traffic(const niz_lowering *l, uint32_t n, const uint32_t *node)
+{
+    const niz_graph *g = &l->w->g;
+    uint32_t seen[NIZ_GROUP_OPERANDS], n_seen = 0;
+    double bytes = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        const niz_node *y = &g->node[node[i]];
+        if (l->p->place[node[i]].home != NIZ_HOME_NONE) bytes += (double)niz_node_bytes(y);
+        for (int a = 0; a < y->n_arg; a++) {
+            uint32_t root = l->p->layout[y->arg[a]].root;
+            double view = (double)niz_node_bytes(&g->node[y->arg[a]]);
+            double all = (double)niz_node_bytes(&g->node[root]);
+            if (niz_lower_among(root, n, node) || niz_lower_among(root, n_seen, seen)) continue;
+            if (n_seen < NIZ_GROUP_OPERANDS) seen[n_seen++] = root;
+            bytes += view < all ? view : all;
+        }
+    }
+    return bytes;
+}
+
+bool niz_lower_describe(niz_lowering *l, niz_task *t, uint32_t n, const uint32_t *node)
+{
+    if (!l->e->profile) return true;
+    char *label = niz_lower_alloc(l, NIZ_LABEL);
+    if (!label) return false;
+    const niz_node *last = &l->w->g.node[node[n - 1]];
+    niz_text type = niz_type_text((niz_dtype)last->dtype, last->shape);
+    size_t at = 0, room = NIZ_LABEL - 40;
+    for (uint32_t i = 0; i < n; i++) {
+        const char *name = l->w->g.node[node[i]].op->name;
+        t->flops += niz_lower_flops(l, node[i]);
+        if (at + strlen(name) < room)
+            at += (size_t)snprintf(label + at, NIZ_LABEL - at, "%s%s", i ? "+" : "", name);
+        else
+            room = 0; /* and no more */
+    }
+    snprintf(label + at, NIZ_LABEL - at, "%s %s", room ? "" : "+...", type.text);
+    t->bytes = niz_lower_traffic(l, n, node);
+    t->label = label;
+    return true;
+}
+
 /* What operands are made of, to tell an operation that produced a NaN from one that passed it on.
  */
 static bool niz_lower_spans(niz_lowering *l, const niz_node *n, niz_task *t)
@@ -293,7 +368,7 @@ static bool niz_lower_node(niz_lowering *l, uint32_t id)
     niz_task *t = niz_lower_begin(l, id, 1);
     if (!t) return false;
     t->buffer[n->n_arg] = niz_lower_address(l, id);
-    if (!niz_lower_spans(l, n, t)) return false;
+    if (!niz_lower_spans(l, n, t) || !niz_lower_describe(l, t, 1, &id)) return false;
     switch (niz_op_form(n->op)) {
     case NIZ_FORM_MAP: return niz_lower_map(l, id, t);
     case NIZ_FORM_REDUCE: return niz_lower_reduce(l, id, t);

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "core/context.h"
-#include "exec/exec.h"
+#include "exec/profile.h"
 
 #define NIZ_PLAN_NODES 200000 /* default bound of the cache: about 1 kB a node */
 #define NIZ_PLAN_BASE 16      /* what a plan counts for beside its nodes */
@@ -77,6 +77,7 @@ static niz_plan *niz_plan_make(niz_exec *e, niz_recording *r, XXH128_hash_t key,
     niz_pass_count count[NIZ_MAX_PASSES];
     niz_plan *p = niz_realloc(e->z, NULL, sizeof *p);
     if (!p) return NULL;
+    double begin = e->profile ? niz_profile_now(e->profile) : 0;
     *p = (niz_plan){.key = key,
                     .form = form,
                     .literals_as_data = literals_as_data,
@@ -95,6 +96,7 @@ static niz_plan *niz_plan_make(niz_exec *e, niz_recording *r, XXH128_hash_t key,
         ok = ok && (!e->jit || niz_jit_make(e, p, &w));
         niz_work_free(&w);
     }
+    niz_profile_span(e->profile, "plan made", begin);
     if (ok && !e->z->status) return p;
     niz_plan_free(e, p);
     return NULL;

@@ -7,6 +7,7 @@
 #include "core/type.h"
 #include "exec/exec.h"
 #include "exec/jit.h"
+#include "exec/profile.h"
 
 /* ---- state ---------------------------------------------------------------------------------- */
 
@@ -14,6 +15,7 @@ static void niz_exec_free(niz *z, void *state)
 {
     niz_exec *e = state;
     niz_stats_print(e);
+    niz_profile_close(e->profile);
     niz_plans_free(e);
     niz_jit_close(e);
     niz_maps_free(e);
@@ -34,6 +36,7 @@ niz_exec *niz_exec_of(niz *z)
     e->loops = niz_isa_loops();
     e->threads = niz_thread_count(&z->options);
     z->slot[NIZ_SLOT_EXEC] = (niz_slot){e, niz_exec_free};
+    e->profile = niz_profile_open(z);
     niz_jit_open(e);
     return e;
 }

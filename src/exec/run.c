@@ -11,7 +11,7 @@
 #include "core/context.h"
 #include "core/type.h"
 #include "codegen/nest.h"
-#include "exec/exec.h"
+#include "exec/profile.h"
 
 #define NIZ_GRAIN                                                                                  \
     200000.0 /* elements' operations below which a thread does not pay: about 30 us                \
@@ -101,7 +101,7 @@ static void niz_run_finish_rows(niz_finish *base, const void *tile, int64_t row,
 {
     niz_run_finish *f = (niz_run_finish *)base;
     const niz_nest_loop *n = f->nest;
-    uintptr_t above = (uintptr_t)(row * NIZ_TILE_COLS * n->step[0]); /* row 0 of the whole */
+    uintptr_t above = (uintptr_t)(row * NIZ_TILE_STRIDE * n->step[0]); /* row 0 of the whole */
     f->buffer[0] = (char *)((uintptr_t)tile - above);
     for (int i = 1; i < n->n_buffers; i++) f->buffer[i] = f->origin[i] + col * n->step[i];
     f->argument[0] = cols;
@@ -267,7 +267,11 @@ static bool niz_run_task(niz_run_state *s)
         }
     double most = 1 + t->work / NIZ_GRAIN;
     int threads = most < s->e->threads ? (int)most : s->e->threads;
+    double begin = s->e->profile ? niz_profile_now(s->e->profile) : 0;
     niz_parallel(threads, t->units, niz_run_piece, s);
+    if (s->e->profile)
+        niz_profile_task(s->e->profile, &s->program->task[t - s->program->task], niz_run_place(s),
+                         threads, begin);
     if (s->failed) return niz_run_bad_index(s);
     return !s->e->z->options.trap_nan || niz_run_trap(s);
 }
@@ -275,6 +279,7 @@ static bool niz_run_task(niz_run_state *s)
 bool niz_plan_run(niz_exec *e, niz_recording *r, niz_plan *plan, void *const *out)
 {
     const niz_program *p = niz_jit_ready(e, plan) ? &plan->compiled : &plan->interpreted;
+    double begin = e->profile ? niz_profile_now(e->profile) : 0;
     if (!niz_run_memory(e, p)) return false;
     niz_run_bases(e, r, p, plan->literals_as_data, out);
     niz_run_state s = {.e = e, .r = r, .program = p};
@@ -288,5 +293,6 @@ bool niz_plan_run(niz_exec *e, niz_recording *r, niz_plan *plan, void *const *ou
         memcpy(r->param[plan->commit_param[i]].data, (char *)e->base[a.base] + a.bytes,
                (size_t)plan->out_bytes[i]);
     }
+    niz_profile_span(e->profile, p == &plan->compiled ? "run, compiled" : "run", begin);
     return true;
 }

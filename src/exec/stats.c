@@ -4,6 +4,7 @@
 
 #include "core/context.h"
 #include "exec/jit.h"
+#include "exec/profile.h"
 
 void niz_stats_add(niz_exec *e, const niz_pass_count *count)
 {
@@ -28,6 +29,7 @@ void niz_stats_print(niz_exec *e)
         fprintf(stderr, "niz:   %-10s %8lld -> %8lld nodes  %10.3f ms\n", niz_pipeline[i].name,
                 (long long)e->passes[i].nodes_in, (long long)e->passes[i].nodes_out,
                 1e3 * e->passes[i].seconds);
+    niz_profile_print(e->profile, stderr);
     if (!e->jit) return;
     niz_kernel_counts k = niz_kernels_counts(e->jit->kernels);
     fprintf(stderr, "niz: %lld kernel texts: %lld in memory, %lld on disk, %lld compiled, %lld failed\n",

@@ -222,6 +222,33 @@ static uint32_t thin(niz_rewrite *w)
     return y == NIZ_NONE ? y : make_dims(w, &niz_op_reshape, y, w->shape);
 }
 
+/* The sizes of a contraction operand's batch and own axes, with 1 for the other's own axes. */
+static niz_shape outer_operand(const niz_shape *s, int batch, int own, int before, int after)
+{
+    niz_shape t = {.rank = batch + before + own + after};
+    for (int i = 0; i < t.rank; i++) t.dim[i] = 1;
+    for (int i = 0; i < batch; i++) t.dim[i] = s->dim[i];
+    for (int i = 0; i < own; i++) t.dim[batch + before + i] = s->dim[batch + i];
+    return t;
+}
+
+/* A contraction over one index, or none, is a product: column x row. */
+static uint32_t outer(niz_rewrite *w)
+{
+    if (w->op != &niz_op_contract) return NIZ_NONE;
+    int batch = (int)w->attr.value[0], sum = (int)w->attr.value[1];
+    const niz_shape *sa = arg_node(w, 0)->shape, *sb = arg_node(w, 1)->shape;
+    for (int i = 1; i <= sum; i++)
+        if (sa->dim[sa->rank - i] != 1) return NIZ_NONE;
+    int m = sa->rank - batch - sum, n = sb->rank - batch - sum;
+    niz_shape a = outer_operand(sa, batch, m, 0, n), b = outer_operand(sb, batch, n, m, 0);
+    uint32_t arg[2];
+    if ((arg[0] = make_dims(w, &niz_op_reshape, w->arg[0], &a)) == NIZ_NONE ||
+        (arg[1] = make_dims(w, &niz_op_reshape, w->arg[1], &b)) == NIZ_NONE)
+        return NIZ_NONE;
+    return make(w, &niz_op_mul, 2, arg, (niz_attrs){0});
+}
+
 /* ---- folding ----------------------------------------------------------------------------------
  */
 
@@ -264,6 +291,7 @@ static const struct {
     {"map broadcasts", map_broadcasts},
     {"map before broadcast", map_before_broadcast},
     {"reduce one", reduce_one},
+    {"outer", outer},
     {"thin", thin},
 };
 
