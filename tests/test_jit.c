@@ -1,4 +1,7 @@
 /* test_jit.c - compiled kernels against the interpreter, bit for bit.  SPDX-License-Identifier: MIT */
+#include <unistd.h>
+
+#include "exec/jit.h"
 #include "random_graph.h"
 
 /* Everything that a random graph and its gradient are, in one buffer. */
@@ -85,8 +88,95 @@ START_TEST(random_graphs_give_the_same_bits_on_sse2)
 }
 END_TEST
 
+/* ---- when plans are compiled ------------------------------------------------------------------ */
+
+static double step(niz *z, uint64_t seed)
+{
+    NIZ_STEP(z);
+    niz_t x = niz_full(z, NIZ_F32, NIZ_SHAPE(20, 30), .01 * (double)seed);
+    niz_t loss = niz_mean(niz_square(niz_tanh(niz_linear(x, 40, "fc"))));
+    niz_optim sgd = niz_sgd(.lr = .5);
+    niz_minimize(&sgd, loss);
+    return niz_item(loss);
+}
+
+/* How many texts a context has asked for so far. */
+static int64_t requests(niz *z)
+{
+    return niz_kernels_counts(niz_exec_of(z)->jit->kernels).requests;
+}
+
+START_TEST(a_plan_is_compiled_when_it_is_met_again)
+{
+    niz *a = open_with("off", NULL, 1), *b = open_with("async", NULL, 1);
+    for (int i = 1; i <= 200; i++) {
+        double p = step(a, 3), q = step(b, 3);
+        ck_assert_msg(p == q, "step %d: %.17g and %.17g", i, p, q);
+        if (i == 1) ck_assert_int_eq(requests(b), 0);
+        if (i == 3) ck_assert_int_ge(requests(b), 1);
+        if (i == 5) usleep(400000); /* most likely the rest is compiled; if not, it is as right */
+    }
+    niz_close(a);
+    niz_close(b);
+}
+END_TEST
+
+/* ---- what the profile says ---------------------------------------------------------------------- */
+
+static char *file_text(const char *path)
+{
+    FILE *f = fopen(path, "r");
+    ck_assert_ptr_nonnull(f);
+    char *text = calloc(1, 1 << 20);
+    ck_assert_int_gt(fread(text, 1, (1 << 20) - 1, f), 0);
+    fclose(f);
+    return text;
+}
+
+static int count_of(const char *text, const char *what)
+{
+    int n = 0;
+    for (; (text = strstr(text, what)); text++) n++;
+    return n;
+}
+
+START_TEST(a_trace_names_kernels_and_lines)
+{
+    char path[] = "/tmp/niz-trace-XXXXXX";
+    int fd = mkstemp(path);
+    ck_assert_int_ge(fd, 0);
+    close(fd);
+    setenv("NIZ_TRACE", path, 1);
+    niz *z = open_with("sync", NULL, 2);
+    for (int i = 0; i < 3; i++) step(z, 1);
+    niz_close(z);
+    unsetenv("NIZ_TRACE");
+    char *text = file_text(path);
+    ck_assert_int_eq(count_of(text, "{"), count_of(text, "}"));
+    ck_assert_int_ge(count_of(text, "\"run, compiled\""), 3);
+    ck_assert_int_ge(count_of(text, "\"contract+"), 3); /* a tile, once a step at least */
+    ck_assert_int_ge(count_of(text, "test_jit.c:"), 6);
+    ck_assert_int_eq(count_of(text, "\"compiled\": false"), 0);
+    ck_assert_ptr_nonnull(strstr(text, "\n]}\n"));
+    free(text);
+    unlink(path);
+}
+END_TEST
+
+START_TEST(a_trace_that_cannot_be_written_is_a_remark)
+{
+    setenv("NIZ_TRACE", "/nowhere/at/all", 1);
+    niz *z = open_with("off", NULL, 1);
+    step(z, 1);
+    ck_assert_int_eq(niz_error(z), NIZ_OK);
+    niz_close(z);
+    unsetenv("NIZ_TRACE");
+}
+END_TEST
+
 int main(void)
 {
-    UTIL_MAIN("jit", random_graphs_give_the_same_bits, random_graphs_give_the_same_bits_with_threads,
+    UTIL_MAIN("jit", a_plan_is_compiled_when_it_is_met_again, a_trace_names_kernels_and_lines,
+              a_trace_that_cannot_be_written_is_a_remark, random_graphs_give_the_same_bits, random_graphs_give_the_same_bits_with_threads,
               random_graphs_give_the_same_bits_on_avx2, random_graphs_give_the_same_bits_on_sse2);
 }

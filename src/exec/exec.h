@@ -110,7 +110,8 @@ typedef struct niz_task {
         niz_nest_loop *nest;
         niz_tree_loop *tree;
     } loop;
-    niz_nest_loop *finish; /* CONTRACT, CONV: what finishes their results; its buffers follow theirs */
+    niz_nest_loop
+        *finish; /* CONTRACT, CONV: what finishes their results; its buffers follow theirs */
     const niz_op *op;
     int64_t units;   /* of the range that is cut into pieces */
     double work;     /* about the elements' operations in all */
@@ -160,7 +161,7 @@ typedef struct niz_plan {
     int64_t *commit_param;             /* of assignments */
     niz_program interpreted, compiled; /* swapped between runs only */
     struct niz_kernel *text;           /* what compiled needs */
-    bool ready;                        /* compiled can run */
+    bool tried, ready;                 /* compiled is made; and can run */
 } niz_plan;
 
 #define NIZ_PLAN_BUCKETS 1024
@@ -183,7 +184,7 @@ typedef struct niz_exec {
     size_t literal_capacity;
     struct niz_map_entry *map; /* parsed .map texts by operation and dtypes */
     size_t n_maps, map_capacity;
-    struct niz_jit *jit; /* NULL: off */
+    struct niz_jit *jit;         /* NULL: off */
     struct niz_profile *profile; /* NULL: off */
     struct niz_pass_total {
         int64_t nodes_in, nodes_out;
@@ -233,6 +234,8 @@ void niz_lower_scratch(niz_lowering *l, int64_t bytes);
 
 /** The compiled form of a plan (jit.c): requests its kernels; false (error set) without memory. */
 bool niz_jit_make(niz_exec *e, niz_plan *plan, const niz_work *w);
+/** Whether plans are compiled when they are made: NIZ_JIT=sync. */
+bool niz_jit_at_once(const niz_exec *e);
 /** Whether the compiled form can run now. */
 bool niz_jit_ready(niz_exec *e, niz_plan *plan);
 void niz_jit_drop(niz_exec *e, niz_plan *plan);

@@ -217,7 +217,17 @@ bool niz_jit_make(niz_exec *e, niz_plan *plan, const niz_work *w)
         niz_placement_free(e->z, &p);
     }
     niz_fusion_free(e->z, &fusion);
-    return ok;
+    plan->tried = ok;
+    if (ok) return true;
+    niz_jit_drop(e, plan);
+    niz_free(e->z, plan->compiled.task);
+    plan->compiled = (niz_program){0};
+    return false;
+}
+
+bool niz_jit_at_once(const niz_exec *e)
+{
+    return e->jit && e->jit->mode == NIZ_KERNEL_SYNC;
 }
 
 /* ---- kernels ----------------------------------------------------------------------------------
@@ -226,7 +236,7 @@ bool niz_jit_make(niz_exec *e, niz_plan *plan, const niz_work *w)
 bool niz_jit_open(niz_exec *e)
 {
     const char *how = secure_getenv("NIZ_JIT");
-    if (!how) how = "off";
+    if (!how) how = "async";
     bool sync = !strcmp(how, "sync");
     if (e->z->options.trap_nan || (!sync && strcmp(how, "async"))) return true;
     niz_jit *j = niz_realloc(e->z, NULL, sizeof *j);

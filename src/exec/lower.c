@@ -250,7 +250,8 @@ niz_task *niz_lower_task(niz_lowering *l, uint32_t origin, int n_buffers)
     return t;
 }
 
-/* ---- what the profile says of a task ---------------------------------------------------------- */
+/* ---- what the profile says of a task ----------------------------------------------------------
+ */
 
 static double niz_lower_flops(niz_lowering *l, uint32_t id)
 {
@@ -319,7 +320,7 @@ bool niz_lower_describe(niz_lowering *l, niz_task *t, uint32_t n, const uint32_t
         else
             room = 0; /* and no more */
     }
-    snprintf(label + at, NIZ_LABEL - at, "%s %s", room ? "" : "+...", type.text);
+    snprintf(label + at, NIZ_LABEL - at, "%s %.30s", room ? "" : "+...", type.text);
     t->bytes = niz_lower_traffic(l, n, node);
     t->label = label;
     return true;

@@ -93,13 +93,28 @@ static niz_plan *niz_plan_make(niz_exec *e, niz_recording *r, XXH128_hash_t key,
             ok = niz_lower(e, p, &p->interpreted, &w, &place, NULL);
             niz_placement_free(e->z, &place);
         }
-        ok = ok && (!e->jit || niz_jit_make(e, p, &w));
+        ok = ok && (!niz_jit_at_once(e) || niz_jit_make(e, p, &w));
         niz_work_free(&w);
     }
     niz_profile_span(e->profile, "plan made", begin);
     if (ok && !e->z->status) return p;
     niz_plan_free(e, p);
     return NULL;
+}
+
+/* A plan that is met again is worth compiling: initialisation and other plans of one run are not.
+ */
+static bool niz_plan_compile(niz_exec *e, niz_recording *r, niz_plan *p)
+{
+    niz_work w;
+    niz_pass_count count[NIZ_MAX_PASSES];
+    if (!e->jit || p->tried) return true;
+    bool ok = niz_plan_work(e, r, p->literals_as_data, &w, count);
+    if (ok) {
+        ok = niz_jit_make(e, p, &w) && !e->z->status;
+        niz_work_free(&w);
+    }
+    return ok;
 }
 
 void niz_plan_free(niz_exec *e, niz_plan *p)
@@ -197,5 +212,5 @@ niz_plan *niz_plan_get(niz_exec *e, niz_recording *r)
         }
     }
     e->z->stats.plans_found++;
-    return p;
+    return niz_plan_compile(e, r, p) ? p : NULL;
 }
