@@ -34,10 +34,8 @@ static void NAME(niz_conv_stage_plane)(const niz_conv_call *c, const T *x, T *ou
             int64_t u = at[0] + i, v = at[1] + j;
             bool in = u >= 0 && u < p->x_size[0] && v >= 0 && v < p->x_size[1];
             const T *row = in ? x + u * p->x_stride[0] + v * p->x_stride[1] : x;
-            for (int64_t f = 0; f < p->step[2]; f++, out += r->extent[2])
-                NAME(niz_conv_stage_row)
-                (row, in ? p->x_size[2] : 0, p->x_stride[2], at[2] + f, p->step[2], r->extent[2],
-                 out);
+            for (int64_t f = 0; f < p->step[2]; f++, out += r->extent[2]) NAME(niz_conv_stage_row)
+            (row, in ? p->x_size[2] : 0, p->x_stride[2], at[2] + f, p->step[2], r->extent[2], out);
         }
 }
 
@@ -46,12 +44,9 @@ static void NAME(niz_conv_stage)(const niz_conv_call *c, int64_t from, int64_t n
 {
     const niz_conv_loop *l = c->loop;
     for (int64_t b = 0; b < c->region.images; b++)
-        for (int64_t i = 0; i < n; i++)
-            NAME(niz_conv_stage_plane)
-            (c,
-             (const T *)c->x + (c->region.image + b) * l->x_stride[0] +
-                 (from + i) * l->x_stride[2],
-             (T *)c->work->stage + (b * c->work->channels + i) * c->region.plane);
+        for (int64_t i = 0; i < n; i++) NAME(niz_conv_stage_plane)
+    (c, (const T *)c->x + (c->region.image + b) * l->x_stride[0] + (from + i) * l->x_stride[2],
+     (T *)c->work->stage + (b * c->work->channels + i) * c->region.plane);
 }
 
 #if CONV_FLOATING
@@ -93,7 +88,12 @@ static void NAME(niz_conv_rectangle)(const niz_conv_call *c, int64_t rows, niz_t
     const niz_conv_phase *p = c->phase;
     const niz_conv_work *w = c->work;
     int64_t total = c->loop->in * p->taps, columns = c->region.columns, staged = 0, held = 0;
-    niz_tile_a left = {c->w, w->row_off, w->w_off, rows, w->packed_rows};
+    niz_tile_a left = {.a = c->w,
+                       .row_off = w->row_off,
+                       .k_off = w->w_off,
+                       .rows = rows,
+                       .k_step = NIZ_TILE_ANY,
+                       .packed = w->packed_rows};
     if (total == 0) {
         NAME(niz_tile_zero)(&to, rows, columns);
         return;
@@ -108,9 +108,8 @@ static void NAME(niz_conv_rectangle)(const niz_conv_call *c, int64_t rows, niz_t
         }
         niz_conv_terms(c, k0, n, staged);
         niz_tile_b right = {w->panels, NR, n * NR, columns};
-        for (int64_t j = 0; j < columns; j += NR)
-            NAME(niz_conv_pack)
-            (c, j / NR, niz_tile_min(NR, columns - j), n, (T *)w->panels + j * n);
+        for (int64_t j = 0; j < columns; j += NR) NAME(niz_conv_pack)
+        (c, j / NR, niz_tile_min(NR, columns - j), n, (T *)w->panels + j * n);
         to.last = k0 + n == total;
         NAME(niz_tile_block)(&left, &right, n, &to);
     }

@@ -20,6 +20,8 @@ typedef struct niz_contract_plan {
     int a, b; /* buffers of rows and columns in batch and k: 0 and 1, or 1 and 0 */
     int64_t n_rows, n_cols, n_k;
     int64_t row_units, col_units;
+    int64_t row_step, col_step, a_step, b_step; /* from row to row ..., k to k; or NIZ_TILE_ANY */
+    bool near; /* columns are read where they lie, if they fill vectors */
 } niz_contract_plan;
 
 /* Tables and panels of one rectangle, in scratch. */
@@ -33,12 +35,24 @@ static niz_contract_plan niz_contract_make_plan(const niz_contract_loop *l)
     int64_t m = niz_tile_count(&l->m), n = niz_tile_count(&l->n);
     bool swap = n == 1 && m > 1;
     niz_contract_plan p = {
-        .loop = l, .rows = swap ? &l->n : &l->m, .cols = swap ? &l->m : &l->n,
-        .a = swap, .b = !swap, .n_rows = swap ? n : m, .n_cols = swap ? m : n,
+        .loop = l,
+        .rows = swap ? &l->n : &l->m,
+        .cols = swap ? &l->m : &l->n,
+        .a = swap,
+        .b = !swap,
+        .n_rows = swap ? n : m,
+        .n_cols = swap ? m : n,
         .n_k = niz_tile_count(&l->k),
     };
     p.row_units = niz_tile_ceil(p.n_rows, NIZ_CONTRACT_UNIT_ROWS);
     p.col_units = niz_tile_ceil(p.n_cols, NIZ_CONTRACT_UNIT_COLS);
+    p.row_step = niz_tile_step(p.rows, 0);
+    p.col_step = niz_tile_step(p.cols, 0);
+    p.a_step = niz_tile_step(&l->k, p.a);
+    p.b_step = niz_tile_step(&l->k, p.b);
+    int64_t size = (int64_t)niz_tile_size(l->dtype), lanes = NIZ_VECTOR_BYTES / size;
+    p.near = p.col_step == 1 && p.b_step != NIZ_TILE_ANY && p.n_cols % lanes == 0 &&
+             (p.b_step * size <= NIZ_TILE_NEAR || p.n_rows <= 2 * NIZ_TILE_R);
     return p;
 }
 
@@ -56,7 +70,7 @@ static size_t niz_contract_lay_out(const niz_contract_plan *p, char *base, niz_c
     w->packed_rows = niz_tile_take(&at, k * NIZ_TILE_MAX_R, size);
     cols = niz_tile_ceil(cols, NIZ_TILE_MAX_NR) * NIZ_TILE_MAX_NR;
     w->panels = niz_tile_take(&at, k * cols, size);
-    int64_t depth = niz_tile_depth(niz_tile_min(p->n_rows, NIZ_TILE_ROWS), p->n_k);
+    int64_t depth = niz_tile_depth(p->n_k);
     w->tile = niz_tile_take(&at, p->loop->tiled ? depth * NIZ_TILE_STRIDE : 0, size);
     return (size_t)(at - base);
 }
@@ -64,36 +78,46 @@ static size_t niz_contract_lay_out(const niz_contract_plan *p, char *base, niz_c
 /* ---- floating: one rectangle ----------------------------------------------------------------- */
 
 #define RECTANGLE(T, NAME)                                                                         \
-    /* The columns' operand where it lies, if few rows will read it; else packed. */               \
-    static niz_tile_b NAME(niz_contract_columns)(const T *b, const niz_contract_work *w,           \
-                                                 int64_t rows, int64_t cols, int64_t n)            \
+    static niz_tile_b NAME(niz_contract_columns)(const niz_contract_plan *p, const T *b,           \
+                                                 const niz_contract_work *w, int64_t col,          \
+                                                 int64_t cols, int64_t k0, int64_t n)              \
     {                                                                                              \
         const int64_t nr = 2 * NIZ_VECTOR_BYTES / (int64_t)sizeof(T);                              \
         niz_tile_b t = {w->panels, nr, n * nr, cols};                                              \
-        int64_t step;                                                                              \
-        if (rows <= NIZ_TILE_R && cols % nr == 0 && niz_tile_unit(w->col_off, cols) &&             \
-            niz_tile_even(w->b_off, n, &step))                                                     \
-            return (niz_tile_b){b + w->col_off[0] + w->b_off[0], step, nr, cols};                  \
-        bool k_unit = niz_tile_unit(w->b_off, n);                                                  \
-        for (int64_t j = 0; j < cols; j += nr)                                                     \
-            NAME(niz_tile_pack_panel)                                                              \
-            (b, w->col_off + j, niz_tile_min(nr, cols - j), w->b_off, k_unit, n,                   \
-             (T *)w->panels + j * n);                                                              \
+        if (p->near) return (niz_tile_b){b + col + k0 * p->b_step, p->b_step, nr, cols};           \
+        niz_tile_offsets(&p->loop->k, p->b, k0, n, w->b_off);                                      \
+        bool k_unit = p->b_step == 1 || (p->b_step == NIZ_TILE_ANY && niz_tile_unit(w->b_off, n)); \
+        for (int64_t j = 0; j < cols; j += nr) NAME(niz_tile_pack_panel)                           \
+        (b, w->col_off + j, niz_tile_min(nr, cols - j), w->b_off, k_unit, n,                       \
+         (T *)w->panels + j * n);                                                                  \
         return t;                                                                                  \
     }                                                                                              \
                                                                                                    \
-    static void NAME(niz_contract_rectangle)(const niz_contract_plan *p,                           \
-                                             const niz_contract_work *w, const T *a, const T *b,   \
-                                             niz_tile_y to, int64_t rows, int64_t cols)            \
+    static void NAME(niz_contract_rectangle)(                                                      \
+        const niz_contract_plan *p, const niz_contract_work *w, const T *a, const T *b,            \
+        niz_tile_y to, int64_t row, int64_t rows, int64_t col, int64_t cols)                       \
     {                                                                                              \
-        const niz_loop_space *k = &p->loop->k;                                                     \
-        niz_tile_a left = {a, w->row_off, w->a_off, rows, w->packed_rows};                         \
+        const int64_t nr = 2 * NIZ_VECTOR_BYTES / (int64_t)sizeof(T);                              \
+        bool plain = p->row_step != NIZ_TILE_ANY &&                                                \
+                     (p->a_step == 1 || (p->a_step != NIZ_TILE_ANY && cols <= nr));                \
+        niz_tile_a left = {.a = a,                                                                 \
+                           .row_off = w->row_off,                                                  \
+                           .k_off = w->a_off,                                                      \
+                           .rows = rows,                                                           \
+                           .row_step = p->row_step,                                                \
+                           .k_step = p->a_step,                                                    \
+                           .plain = plain,                                                         \
+                           .packed = w->packed_rows};                                              \
+        if (!plain) niz_tile_offsets(p->rows, 0, row, rows, w->row_off);                           \
+        if (!p->near) niz_tile_offsets(p->cols, 0, col, cols, w->col_off);                         \
         if (p->n_k == 0) NAME(niz_tile_zero)(&to, rows, cols);                                     \
         for (int64_t k0 = 0; k0 < p->n_k; k0 += NIZ_TILE_K) {                                      \
             int64_t n = niz_tile_min(NIZ_TILE_K, p->n_k - k0);                                     \
-            niz_tile_offsets(k, p->a, k0, n, w->a_off);                                            \
-            niz_tile_offsets(k, p->b, k0, n, w->b_off);                                            \
-            niz_tile_b right = NAME(niz_contract_columns)(b, w, rows, cols, n);                    \
+            if (plain)                                                                             \
+                left.a = a + row * p->row_step + k0 * p->a_step;                                   \
+            else                                                                                   \
+                niz_tile_offsets(&p->loop->k, p->a, k0, n, w->a_off);                              \
+            niz_tile_b right = NAME(niz_contract_columns)(p, b, w, col, cols, k0, n);              \
             to.last = k0 + n == p->n_k;                                                            \
             NAME(niz_tile_block)(&left, &right, n, &to);                                           \
             to.first = false;                                                                      \
@@ -105,11 +129,13 @@ RECTANGLE(double, NIZ_TILE_F64)
 /* ---- integers: sums wrap, so their order is free --------------------------------------------- */
 
 #define INTEGERS(T, U, NAME)                                                                       \
-    static void NAME(niz_contract_rectangle)(const niz_contract_plan *p,                           \
-                                             const niz_contract_work *w, const T *a, const T *b,   \
-                                             niz_tile_y to, int64_t rows, int64_t cols)            \
+    static void NAME(niz_contract_rectangle)(                                                      \
+        const niz_contract_plan *p, const niz_contract_work *w, const T *a, const T *b,            \
+        niz_tile_y to, int64_t row, int64_t rows, int64_t col, int64_t cols)                       \
     {                                                                                              \
         T *y = to.y;                                                                               \
+        niz_tile_offsets(p->rows, 0, row, rows, w->row_off);                                       \
+        niz_tile_offsets(p->cols, 0, col, cols, w->col_off);                                       \
         NAME(niz_tile_zero)(&to, rows, cols);                                                      \
         for (int64_t k0 = 0; k0 < p->n_k; k0 += NIZ_TILE_K) {                                      \
             int64_t n = niz_tile_min(NIZ_TILE_K, p->n_k - k0);                                     \
@@ -119,8 +145,7 @@ RECTANGLE(double, NIZ_TILE_F64)
                 for (int64_t j = 0; j < cols; j++) {                                               \
                     const T *u = a + w->row_off[i], *v = b + w->col_off[j];                        \
                     U sum = (U)y[i * p->n_cols + j];                                               \
-                    for (int64_t q = 0; q < n; q++)                                                \
-                        sum += (U)u[w->a_off[q]] * (U)v[w->b_off[q]];                              \
+                    for (int64_t q = 0; q < n; q++) sum += (U)u[w->a_off[q]] * (U)v[w->b_off[q]];  \
                     y[i * p->n_cols + j] = (T)sum;                                                 \
                 }                                                                                  \
         }                                                                                          \
@@ -147,16 +172,18 @@ static void niz_contract_piece(const niz_contract_call *c, int64_t row, int64_t 
     char *y = c->y + (row * p->n_cols + col) * (int64_t)niz_tile_size(p->loop->dtype);
     niz_tile_y to = {.y = y, .row_stride = p->n_cols, .first = true};
     if (c->finish)
-        to = (niz_tile_y){.y = c->work.tile, .row_stride = NIZ_TILE_STRIDE, .first = true,
-                          .finish = c->finish, .row = c->entry * p->n_rows + row, .col = col};
-    niz_tile_offsets(p->rows, 0, row, rows, c->work.row_off);
-    niz_tile_offsets(p->cols, 0, col, cols, c->work.col_off);
+        to = (niz_tile_y){.y = c->work.tile,
+                          .row_stride = NIZ_TILE_STRIDE,
+                          .first = true,
+                          .finish = c->finish,
+                          .row = c->entry * p->n_rows + row,
+                          .col = col};
     const void *a = c->a, *b = c->b;
     switch (p->loop->dtype) {
-    case NIZ_F32: niz_contract_rectangle_f32(p, &c->work, a, b, to, rows, cols); break;
-    case NIZ_F64: niz_contract_rectangle_f64(p, &c->work, a, b, to, rows, cols); break;
-    case NIZ_I32: niz_contract_rectangle_i32(p, &c->work, a, b, to, rows, cols); break;
-    case NIZ_I64: niz_contract_rectangle_i64(p, &c->work, a, b, to, rows, cols); break;
+    case NIZ_F32: niz_contract_rectangle_f32(p, &c->work, a, b, to, row, rows, col, cols); break;
+    case NIZ_F64: niz_contract_rectangle_f64(p, &c->work, a, b, to, row, rows, col, cols); break;
+    case NIZ_I32: niz_contract_rectangle_i32(p, &c->work, a, b, to, row, rows, col, cols); break;
+    case NIZ_I64: niz_contract_rectangle_i64(p, &c->work, a, b, to, row, rows, col, cols); break;
     default: break;
     }
 }
@@ -168,9 +195,10 @@ static void niz_contract_units_of(const niz_contract_call *c, int64_t r0, int64_
     const niz_contract_plan *p = &c->plan;
     int64_t row_end = niz_tile_min(r1 * NIZ_CONTRACT_UNIT_ROWS, p->n_rows);
     int64_t col_end = niz_tile_min(c1 * NIZ_CONTRACT_UNIT_COLS, p->n_cols);
+    int64_t rows = niz_tile_rows(p->loop->tiled, p->n_k);
     for (int64_t col = c0 * NIZ_CONTRACT_UNIT_COLS; col < col_end; col += NIZ_TILE_COLS)
-        for (int64_t row = r0 * NIZ_CONTRACT_UNIT_ROWS; row < row_end; row += NIZ_TILE_ROWS)
-            niz_contract_piece(c, row, niz_tile_min(NIZ_TILE_ROWS, row_end - row), col,
+        for (int64_t row = r0 * NIZ_CONTRACT_UNIT_ROWS; row < row_end; row += rows)
+            niz_contract_piece(c, row, niz_tile_min(rows, row_end - row), col,
                                niz_tile_min(NIZ_TILE_COLS, col_end - col));
 }
 

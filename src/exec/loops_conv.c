@@ -16,9 +16,9 @@
  * SPDX-License-Identifier: MIT */
 #include "exec/tile.h"
 
-#define NIZ_CONV_ROWS 16    /* rows of a unit, at least */
-#define NIZ_CONV_UNITS 16   /* fewer chunks than this are cut by rows as well */
-#define NIZ_CONV_SLACK 32   /* elements read and written too far by whole vectors */
+#define NIZ_CONV_ROWS 16         /* rows of a unit, at least */
+#define NIZ_CONV_UNITS 16        /* fewer chunks than this are cut by rows as well */
+#define NIZ_CONV_SLACK 32        /* elements read and written too far by whole vectors */
 #define NIZ_CONV_STAGE (1 << 17) /* elements staged at once, if one image allows it */
 
 /* One phase, with always three spatial dimensions (size 1 in front): p = o step + i dilation - lo,
@@ -271,10 +271,9 @@ static void niz_conv_terms(const niz_conv_call *c, int64_t k0, int64_t n, int64_
     for (int64_t k = 0; k < n; k++) {
         c->work->w_off[k] = p->w_offset + at * c->loop->w_stride[2] + i[0] * p->w_stride[0] +
                             i[1] * p->w_stride[1] + i[2] * p->w_stride[2];
-        c->work->tap_off[k] =
-            (at - channel) * c->region.plane +
-            niz_conv_place(&c->region, p->step[2], i[0] * p->dilation[0], i[1] * p->dilation[1],
-                           i[2] * p->dilation[2]);
+        c->work->tap_off[k] = (at - channel) * c->region.plane +
+                              niz_conv_place(&c->region, p->step[2], i[0] * p->dilation[0],
+                                             i[1] * p->dilation[1], i[2] * p->dilation[2]);
         if (++i[2] < p->w_size[2]) continue;
         i[2] = 0;
         if (++i[1] < p->w_size[1]) continue;
@@ -363,7 +362,7 @@ static size_t niz_conv_lay_out(const niz_conv_loop *l, const niz_conv_phase *p, 
     w->packed_rows = niz_tile_take(&at, k * NIZ_TILE_MAX_R, size);
     w->panels = niz_tile_take(&at, k * panels + NIZ_CONV_SLACK, size);
     w->stage = niz_tile_take(&at, stage + NIZ_CONV_SLACK, size);
-    int64_t depth = niz_tile_depth(niz_tile_min(l->out, NIZ_TILE_ROWS), l->in * p->taps);
+    int64_t depth = niz_tile_depth(l->in * p->taps);
     w->tile = niz_tile_take(&at, l->tiled ? depth * NIZ_TILE_STRIDE : 0, size);
     return (size_t)(at - base);
 }
@@ -397,17 +396,20 @@ static void niz_conv_chunk(niz_conv_call *c, int64_t group, int64_t chunk, int64
     niz_conv_columns(c);
     for (int64_t rows; row < row_end; row += rows) {
         niz_conv_call part = *c;
-        rows = niz_tile_min(NIZ_TILE_ROWS, row_end - row);
+        rows = niz_tile_min(niz_tile_rows(l->tiled, l->in * c->phase->taps), row_end - row);
         part.x += group * l->x_stride[1] * size;
         part.w += (group * l->w_stride[0] + row * l->w_stride[1]) * size;
         part.y += (group * l->out + row) * c->place_y * size;
         for (int64_t i = 0; i < rows; i++) c->work->row_off[i] = i * l->w_stride[1];
         niz_conv_finish finish = {{niz_conv_finish_run}, c};
-        niz_tile_y to = {.y = part.y, .row_stride = c->place_y, .col_off = c->work->col_off,
-                         .first = true};
+        niz_tile_y to = {
+            .y = part.y, .row_stride = c->place_y, .col_off = c->work->col_off, .first = true};
         if (c->finish)
-            to = (niz_tile_y){.y = c->work->tile, .row_stride = NIZ_TILE_STRIDE, .first = true,
-                              .finish = &finish.base, .row = group * l->out + row,
+            to = (niz_tile_y){.y = c->work->tile,
+                              .row_stride = NIZ_TILE_STRIDE,
+                              .first = true,
+                              .finish = &finish.base,
+                              .row = group * l->out + row,
                               .col = c->region.column};
         switch (l->dtype) {
         case NIZ_F32: niz_conv_rectangle_f32(&part, rows, to); break;
@@ -462,8 +464,14 @@ void NIZ_ISA_NAME(niz_conv_run)(const niz_conv_loop *l, const void *x, const voi
     for (int64_t i = 0; unit < end; i++) {
         niz_conv_phase p = niz_conv_make_phase(l, i);
         niz_conv_work work;
-        niz_conv_call c = {.loop = l, .phase = &p, .work = &work, .x = x, .w = w, .y = y,
-                           .image_y = l->groups * l->out * places, .place_y = places,
+        niz_conv_call c = {.loop = l,
+                           .phase = &p,
+                           .work = &work,
+                           .x = x,
+                           .w = w,
+                           .y = y,
+                           .image_y = l->groups * l->out * places,
+                           .place_y = places,
                            .finish = finish};
         int64_t next = unit + p.chunks * p.row_blocks * l->groups;
         if (begin < next) {

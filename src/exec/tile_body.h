@@ -14,41 +14,57 @@ typedef T NAME(niz_tile_quad) __attribute__((vector_size(16), aligned(sizeof(T))
 
 /* ---- micro-kernels: [R rows, VECS vectors] += a [k, R] * b [k, VECS] -------------------------
  *
- * The empty asm hides that the rows' pointers are evenly spaced: clang would keep one of them and
- * step it from row to row, a chain of additions longer than the multiplications take. */
+ * Twelve rows cannot have a pointer each: a machine has not so many registers.  One pointer serves
+ * four rows, at 0, 1, 2 and 3 times the distance between them.  The empty asm hides that all these
+ * are evenly spaced: a compiler would keep one and step it from row to row, a chain of additions
+ * longer than the multiplications take. */
 
-#define DECLARE1(i)                                                                                \
-    const T *a##i = a + (i) * a_row;                                                               \
-    __asm__("" : "+r"(a##i));                                                                      \
-    V s##i##0 = {0};
+#define A0 p0[0]
+#define A1 p0[r1]
+#define A2 p0[r2]
+#define A3 p0[r3]
+#define A4 p1[0]
+#define A5 p1[r1]
+#define A6 p1[r2]
+#define A7 p1[r3]
+#define A8 p2[0]
+#define A9 p2[r1]
+#define A10 p2[r2]
+#define A11 p2[r3]
+#define DECLARE1(i) V s##i##0 = {0};
 #define DECLARE2(i) DECLARE1(i) V s##i##1 = {0};
-#define STEP1(i) s##i##0 = NAME(niz_fma)(NAME(niz_splat)(a##i[at]), b0, s##i##0);
+#define STEP1(i) s##i##0 = NAME(niz_fma)(NAME(niz_splat)(A##i), b0, s##i##0);
 #define STEP2(i)                                                                                   \
     {                                                                                              \
-        V x = NAME(niz_splat)(a##i[at]);                                                           \
+        V x = NAME(niz_splat)(A##i);                                                               \
         s##i##0 = NAME(niz_fma)(x, b0, s##i##0);                                                   \
         s##i##1 = NAME(niz_fma)(x, b1, s##i##1);                                                   \
     }
-#define STORE1(i) NAME(niz_store)(y + (i) * y_row, s##i##0);
-#define STORE2(i) STORE1(i) NAME(niz_store)(y + (i) * y_row + LANES, s##i##1);
-#define ADD1(i)                                                                                    \
-    NAME(niz_store)(y + (i) * y_row, NAME(niz_load)(y + (i) * y_row) + s##i##0);
+#define STORE1(i) NAME(niz_store)(y + (i)*y_row, s##i##0);
+#define STORE2(i) STORE1(i) NAME(niz_store)(y + (i)*y_row + LANES, s##i##1);
+#define ADD1(i) NAME(niz_store)(y + (i)*y_row, NAME(niz_load)(y + (i)*y_row) + s##i##0);
 #define ADD2(i)                                                                                    \
     ADD1(i)                                                                                        \
     NAME(niz_store)                                                                                \
-    (y + (i) * y_row + LANES, NAME(niz_load)(y + (i) * y_row + LANES) + s##i##1);
+    (y + (i)*y_row + LANES, NAME(niz_load)(y + (i)*y_row + LANES) + s##i##1);
 
 #define KERNEL(rows, ROWS, vecs, SECOND)                                                           \
     static void NAME(niz_tile_##rows##x##vecs)(int64_t n, const T *a, int64_t a_row, int64_t a_k,  \
                                                const T *b, int64_t b_k, T *y, int64_t y_row,       \
                                                bool first)                                         \
     {                                                                                              \
+        const T *p0 = a, *p1 = a + 4 * a_row, *p2 = a + 8 * a_row;                                 \
+        int64_t r1 = a_row, r2 = 2 * a_row, r3 = 3 * a_row;                                        \
+        __asm__("" : "+r"(p0), "+r"(p1), "+r"(p2), "+r"(r1), "+r"(r2), "+r"(r3));                  \
         ROWS(DECLARE##vecs)                                                                        \
-        for (int64_t k = 0, at = 0; k < n; k++, at += a_k) {                                       \
+        for (int64_t k = 0; k < n; k++) {                                                          \
             V b0 = NAME(niz_load)(b);                                                              \
             SECOND                                                                                 \
             ROWS(STEP##vecs)                                                                       \
             b += b_k;                                                                              \
+            p0 += a_k;                                                                             \
+            p1 += a_k;                                                                             \
+            p2 += a_k;                                                                             \
         }                                                                                          \
         if (first) {                                                                               \
             ROWS(STORE##vecs)                                                                      \
@@ -60,6 +76,10 @@ typedef T NAME(niz_tile_quad) __attribute__((vector_size(16), aligned(sizeof(T))
 
 KERNEL(r, NIZ_TILE_ROWS_R, 1, )
 KERNEL(r, NIZ_TILE_ROWS_R, 2, SECOND_VECTOR)
+#if NIZ_TILE_R > 8
+KERNEL(8, NIZ_TILE_ROWS_8, 1, )
+KERNEL(8, NIZ_TILE_ROWS_8, 2, SECOND_VECTOR)
+#endif
 #if NIZ_TILE_R > 4
 KERNEL(4, NIZ_TILE_ROWS_4, 1, )
 KERNEL(4, NIZ_TILE_ROWS_4, 2, SECOND_VECTOR)
@@ -79,6 +99,12 @@ static inline NAME(niz_tile_kernel) * NAME(niz_tile_choose)(int64_t *rows, bool 
         *rows = NIZ_TILE_R;
         return two ? NAME(niz_tile_rx2) : NAME(niz_tile_rx1);
     }
+#if NIZ_TILE_R > 8
+    if (*rows >= 8) {
+        *rows = 8;
+        return two ? NAME(niz_tile_8x2) : NAME(niz_tile_8x1);
+    }
+#endif
 #if NIZ_TILE_R > 4
     if (*rows >= 4) {
         *rows = 4;
@@ -94,12 +120,12 @@ static inline NAME(niz_tile_kernel) * NAME(niz_tile_choose)(int64_t *rows, bool 
 
 /* ---- packing --------------------------------------------------------------------------------- */
 
-/* [QUAD columns, QUAD k] -> [k, column]: column j is at x[j], step k goes to out + k * NR. */
-NIZ_TILE_INLINE void NAME(niz_tile_turn)(const T *const *x, int64_t k, T *out)
+/* [QUAD columns, QUAD k] -> [k, column]: column j is at x[j], step k goes to out + k * by. */
+NIZ_TILE_INLINE void NAME(niz_tile_turn)(const T *const *x, int64_t k, T *out, int64_t by)
 {
     typedef NAME(niz_tile_quad) quad;
     quad a = *(const quad *)(x[0] + k), b = *(const quad *)(x[1] + k);
-#define TURN_AT(i) (*(quad *)(out + (i) * NR))
+#define TURN_AT(i) (*(quad *)(out + (i)*by))
 #if QUAD == 4
     quad c = *(const quad *)(x[2] + k), d = *(const quad *)(x[3] + k);
     quad ab = __builtin_shufflevector(a, b, 0, 4, 1, 5);
@@ -117,23 +143,68 @@ NIZ_TILE_INLINE void NAME(niz_tile_turn)(const T *const *x, int64_t k, T *out)
 #undef TURN_AT
 }
 
+#if NIZ_VECTOR_BYTES > 16
+#if QUAD == 4
+#define TURN_ALL NIZ_TURN_ALL_4
+#define TURN_WIDE NIZ_TURN_WIDE_4
+#else
+#define TURN_ALL NIZ_TURN_ALL_2
+#define TURN_WIDE NIZ_TURN_WIDE_2
+#endif
+/* Step k on, QUAD elements of each of LANES / QUAD columns, QUAD columns apart. */
+NIZ_TILE_INLINE V NAME(niz_tile_join)(const T *const *x, int64_t k)
+{
+    typedef NAME(niz_tile_quad) quad;
+    typedef T half __attribute__((vector_size(32)));
+    half lo =
+        __builtin_shufflevector(*(const quad *)(x[0] + k), *(const quad *)(x[QUAD] + k), TURN_ALL);
+#if NIZ_VECTOR_BYTES == 32
+    return (V)lo;
+#else
+    half hi = __builtin_shufflevector(*(const quad *)(x[2 * QUAD] + k),
+                                      *(const quad *)(x[3 * QUAD] + k), TURN_ALL);
+    return (V)__builtin_shufflevector(lo, hi, TURN_WIDE);
+#endif
+}
+
+/* The same as niz_tile_turn for LANES columns: QUAD x QUAD squares side by side. */
+NIZ_TILE_INLINE void NAME(niz_tile_turn_wide)(const T *const *x, int64_t k, T *out)
+{
+    V a = NAME(niz_tile_join)(x, k), b = NAME(niz_tile_join)(x + 1, k);
+#if QUAD == 4
+    V c = NAME(niz_tile_join)(x + 2, k), d = NAME(niz_tile_join)(x + 3, k);
+    V ab = __builtin_shufflevector(a, b, NIZ_TURN_LO_4),
+      cd = __builtin_shufflevector(c, d, NIZ_TURN_LO_4);
+    NAME(niz_store)(out, __builtin_shufflevector(ab, cd, NIZ_TURN_LOW_4));
+    NAME(niz_store)(out + NR, __builtin_shufflevector(ab, cd, NIZ_TURN_HIGH_4));
+    ab = __builtin_shufflevector(a, b, NIZ_TURN_HI_4);
+    cd = __builtin_shufflevector(c, d, NIZ_TURN_HI_4);
+    NAME(niz_store)(out + 2 * NR, __builtin_shufflevector(ab, cd, NIZ_TURN_LOW_4));
+    NAME(niz_store)(out + 3 * NR, __builtin_shufflevector(ab, cd, NIZ_TURN_HIGH_4));
+#else
+    NAME(niz_store)(out, __builtin_shufflevector(a, b, NIZ_TURN_LO_2));
+    NAME(niz_store)(out + NR, __builtin_shufflevector(a, b, NIZ_TURN_HI_2));
+#endif
+}
+#endif
+
 /* Columns whose k lies contiguously: w columns at b + col_off[j], from k_off 0 on. */
 static void NAME(niz_tile_pack_turned)(const T *b, const int64_t *col_off, int64_t w, int64_t n,
                                        T *out)
 {
-    int64_t j = 0;
-    for (; j + QUAD <= w; j += QUAD) {
-        const T *x[QUAD];
-        int64_t k = 0;
-        for (int i = 0; i < QUAD; i++) x[i] = b + col_off[j + i];
-        for (; k + QUAD <= n; k += QUAD) NAME(niz_tile_turn)(x, k, out + k * NR + j);
-        for (; k < n; k++)
-            for (int i = 0; i < QUAD; i++) out[k * NR + j + i] = x[i][k];
-    }
-    for (; j < w; j++) {
-        const T *x = b + col_off[j];
-        for (int64_t k = 0; k < n; k++) out[k * NR + j] = x[k];
-    }
+    const T *x[NR];
+    int64_t j = 0, k = 0;
+    for (int64_t i = 0; i < w; i++) x[i] = b + col_off[i];
+#if NIZ_VECTOR_BYTES > 16
+    for (; j + LANES <= w; j += LANES)
+        for (k = 0; k + QUAD <= n; k += QUAD) NAME(niz_tile_turn_wide)(x + j, k, out + k * NR + j);
+#endif
+    for (; j + QUAD <= w; j += QUAD)
+        for (k = 0; k + QUAD <= n; k += QUAD) NAME(niz_tile_turn)(x + j, k, out + k * NR + j, NR);
+    for (k = j ? n / QUAD * QUAD : n; k < n; k++) /* the last steps of those above */
+        for (int64_t i = 0; i < j; i++) out[k * NR + i] = x[i][k];
+    for (; j < w; j++)
+        for (k = 0; k < n; k++) out[k * NR + j] = x[j][k];
 }
 
 /* Columns side by side in memory. */
@@ -158,7 +229,7 @@ static void NAME(niz_tile_pack_straight)(const T *b, const int64_t *k_off, int64
 /* One panel [n, NR] of w columns; what lies beyond them is 0, as stale bits might be slow
  * subnormals. */
 static inline void NAME(niz_tile_pack_panel)(const T *b, const int64_t *col_off, int64_t w,
-                                      const int64_t *k_off, bool k_unit, int64_t n, T *out)
+                                             const int64_t *k_off, bool k_unit, int64_t n, T *out)
 {
     if (w < NR) memset(out, 0, (size_t)n * NR * sizeof(T));
     if (niz_tile_unit(col_off, w) && (w >= QUAD || !k_unit)) {
@@ -171,18 +242,37 @@ static inline void NAME(niz_tile_pack_panel)(const T *b, const int64_t *col_off,
     }
 }
 
+/* Rows side by side in memory: r neighbours a step. */
+NIZ_TILE_INLINE void NAME(niz_tile_pack_neighbours)(const T *a, int64_t r, const int64_t *k_off,
+                                                    int64_t n, T *out)
+{
+    for (int64_t k = 0; k < n; k++) memcpy(out + k * r, a + k_off[k], (size_t)r * sizeof(T));
+}
+
 /* Rows that cannot be read where they lie -> [n, r]. */
 static void NAME(niz_tile_pack_rows)(const T *a, const int64_t *row_off, int64_t r,
                                      const int64_t *k_off, int64_t n, T *out)
 {
-    if (r == NIZ_TILE_R && niz_tile_unit(row_off, r)) {
-        for (int64_t k = 0; k < n; k++)
-            memcpy(out + k * NIZ_TILE_R, a + row_off[0] + k_off[k], NIZ_TILE_R * sizeof(T));
-        return;
-    }
-    for (int64_t i = 0; i < r; i++) {
-        const T *x = a + row_off[i];
-        for (int64_t k = 0; k < n; k++) out[k * r + i] = x[k_off[k]];
+    if (niz_tile_unit(row_off, r) && r == NIZ_TILE_R) {
+        NAME(niz_tile_pack_neighbours)(a + row_off[0], NIZ_TILE_R, k_off, n, out);
+    } else if (niz_tile_unit(row_off, r) && r == 8) {
+        NAME(niz_tile_pack_neighbours)(a + row_off[0], 8, k_off, n, out);
+    } else if (niz_tile_unit(row_off, r) && r == 4) {
+        NAME(niz_tile_pack_neighbours)(a + row_off[0], 4, k_off, n, out);
+    } else {
+        int64_t i = 0;
+        for (; i + QUAD <= r && niz_tile_unit(k_off, n); i += QUAD) {
+            const T *x[QUAD];
+            int64_t k = 0;
+            for (int j = 0; j < QUAD; j++) x[j] = a + row_off[i + j] + k_off[0];
+            for (; k + QUAD <= n; k += QUAD) NAME(niz_tile_turn)(x, k, out + k * r + i, r);
+            for (; k < n; k++)
+                for (int j = 0; j < QUAD; j++) out[k * r + i + j] = x[j][k];
+        }
+        for (; i < r; i++) {
+            const T *x = a + row_off[i];
+            for (int64_t k = 0; k < n; k++) out[k * r + i] = x[k_off[k]];
+        }
     }
 }
 
@@ -232,17 +322,28 @@ static void NAME(niz_tile_band)(int64_t row, int64_t *rows, int64_t n, const T *
                         to->col, b->cols);
 }
 
+/* The next band of rows: so many as a micro-kernel takes. */
+static inline int64_t NAME(niz_tile_rows_of)(const niz_tile_a *a, int64_t row)
+{
+    int64_t rows = a->rows - row;
+    NAME(niz_tile_choose)(&rows, true);
+    return rows;
+}
+
 /* y [rows, cols] (+)= a [rows, n] * b [n, cols] for the n indices of k that k_off lists. */
 static void NAME(niz_tile_block)(const niz_tile_a *a, const niz_tile_b *b, int64_t n,
                                  const niz_tile_y *to)
 {
-    int64_t k_step, row_step, rows;
-    bool k_even = niz_tile_even(a->k_off, n, &k_step) && (k_step == 1 || b->cols <= NR);
+    int64_t k_step = a->k_step, row_step, rows;
+    bool k_even = a->plain || k_step != NIZ_TILE_ANY || niz_tile_even(a->k_off, n, &k_step);
+    k_even = k_even && (k_step == 1 || b->cols <= NR);
     for (int64_t row = 0; row < a->rows; row += rows) {
         const int64_t *off = a->row_off + row;
-        rows = a->rows - row;
-        NAME(niz_tile_choose)(&rows, true);
-        if (k_even && niz_tile_even(off, rows, &row_step)) {
+        rows = NAME(niz_tile_rows_of)(a, row);
+        if (a->plain) {
+            NAME(niz_tile_band)
+            (row, &rows, n, (const T *)a->a + row * a->row_step, a->row_step, k_step, b, to);
+        } else if (k_even && niz_tile_even(off, rows, &row_step)) {
             NAME(niz_tile_band)
             (row, &rows, n, (const T *)a->a + off[0] + a->k_off[0], row_step, k_step, b, to);
         } else {
@@ -252,6 +353,20 @@ static void NAME(niz_tile_block)(const niz_tile_a *a, const niz_tile_b *b, int64
     }
 }
 
+#undef TURN_ALL
+#undef TURN_WIDE
+#undef A0
+#undef A1
+#undef A2
+#undef A3
+#undef A4
+#undef A5
+#undef A6
+#undef A7
+#undef A8
+#undef A9
+#undef A10
+#undef A11
 #undef LANES
 #undef NR
 #undef DECLARE1
