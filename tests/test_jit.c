@@ -173,9 +173,24 @@ START_TEST(a_trace_that_cannot_be_written_is_a_remark)
 }
 END_TEST
 
+/* ---- kernels of another compiler ---------------------------------------------------------------- */
+
+START_TEST(random_graphs_give_the_same_bits_with_clang)
+{
+    if (system("command -v clang >/dev/null")) {
+        puts("jit: no clang here: kernels were compared with those of one compiler");
+        return;
+    }
+    setenv("NIZ_CC", "clang", 1);
+    same_as_interpreted(NULL, 2, util_cases(10, 200));
+    same_as_interpreted("avx2", 1, util_cases(5, 100));
+    unsetenv("NIZ_CC");
+}
+END_TEST
+
 int main(void)
 {
-    UTIL_MAIN("jit", a_plan_is_compiled_when_it_is_met_again, a_trace_names_kernels_and_lines,
+    UTIL_MAIN("jit", random_graphs_give_the_same_bits_with_clang, a_plan_is_compiled_when_it_is_met_again, a_trace_names_kernels_and_lines,
               a_trace_that_cannot_be_written_is_a_remark, random_graphs_give_the_same_bits, random_graphs_give_the_same_bits_with_threads,
               random_graphs_give_the_same_bits_on_avx2, random_graphs_give_the_same_bits_on_sse2);
 }

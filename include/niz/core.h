@@ -134,6 +134,14 @@ static inline niz_arg niz_arg_integer(long long v)
 
 /* ---- contexts ------------------------------------------------------------------------------- */
 
+/** When graphs are compiled to kernels by the system's C compiler.  The bits are always the same. */
+typedef enum niz_jit_mode {
+    NIZ_JIT_DEFAULT, /* as NIZ_JIT=async|sync|off in the environment says, else ASYNC */
+    NIZ_JIT_OFF,     /* never */
+    NIZ_JIT_ASYNC,   /* those met twice, in the background; they are interpreted meanwhile */
+    NIZ_JIT_SYNC     /* all, before their first run */
+} niz_jit_mode;
+
 /** Options of a context; niz_open(NULL) takes every default. */
 typedef struct niz_options {
     int threads;     /* 0: NIZ_THREADS from the environment, else the number of cores */
@@ -145,6 +153,7 @@ typedef struct niz_options {
     /* like realloc and free in one: bytes 0 frees.  NULL: the C library's */
     void *(*realloc)(void *user, void *p, size_t bytes);
     void *user; /* given to log and realloc */
+    niz_jit_mode jit; /* with trap_nan always OFF */
 } niz_options;
 
 /** A new context, or NULL if there is no memory for one. */

@@ -9,7 +9,7 @@
 
 #include "check/op.h"
 #include "core/context.h"
-#include "exec/exec.h"
+#include "exec/jit.h"
 
 bool niz_op_failed(niz_op_test *t, const niz_case *c, niz_check_verdict verdict,
                    const char *format, ...)
@@ -34,29 +34,37 @@ bool niz_op_failed(niz_op_test *t, const niz_case *c, niz_check_verdict verdict,
 
 /* ---- executors ------------------------------------------------------------------------------ */
 
-static bool niz_op_executor(niz_op_test *t, const niz_loops *loops, int threads)
+static bool niz_op_executor(niz_op_test *t, const niz_loops *loops, int threads, bool compiled)
 {
     if (t->n_executors == NIZ_MAX_EXECUTORS) return true;
-    niz *z = niz_open(&(niz_options){.threads = threads});
+    niz *z = niz_open(&(niz_options){.threads = threads, .jit = NIZ_JIT_OFF});
     niz_exec *e = z ? niz_exec_of(z) : NULL;
-    if (!e) {
+    bool ok = e != NULL;
+    if (ok) e->loops = loops;
+    if (ok && compiled) {
+        z->options.jit = NIZ_JIT_SYNC;
+        ok = niz_jit_open(e);
+    }
+    if (!ok) {
         niz_close(z);
         return niz_op_failed(t, NULL, NIZ_CHECK_ERROR, "no memory");
     }
-    e->loops = loops;
     t->isa[t->n_executors] = loops->isa;
     t->threads[t->n_executors] = threads;
+    t->compiled[t->n_executors] = compiled;
     t->z[t->n_executors++] = z;
     return true;
 }
 
+/* The interpreter on every instruction set with 1, 2 and 4 threads, and compiled kernels on the best
+ * (each set wants other kernels: compiling takes most of the time). */
 static bool niz_op_executors(niz_op_test *t)
 {
     static const int threads[] = {1, 2, 4};
     for (int i = 0; niz_isa_get(i); i++)
         for (int n = 0; n < NIZ_COUNT(threads); n++)
-            if (!niz_op_executor(t, niz_isa_get(i), threads[n])) return false;
-    return true;
+            if (!niz_op_executor(t, niz_isa_get(i), threads[n], false)) return false;
+    return niz_op_executor(t, niz_isa_get(0), 2, true);
 }
 
 /* ---- refusals ------------------------------------------------------------------------------- */

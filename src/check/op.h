@@ -46,6 +46,7 @@ typedef struct niz_op_test {
     niz *z[NIZ_MAX_EXECUTORS]; /* contexts: tables of loops times threads */
     const char *isa[NIZ_MAX_EXECUTORS];
     int threads[NIZ_MAX_EXECUTORS];
+    bool compiled[NIZ_MAX_EXECUTORS];
     int n_executors;
     uint64_t random;
     int64_t derivatives; /* found right */

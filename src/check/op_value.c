@@ -134,9 +134,10 @@ static bool niz_value_elsewhere(niz_op_test *t, const niz_case *c, int executor,
     if (niz_op_same(c->y_dtype, y, again, niz_shape_count(&c->y_shape), &where)) return true;
     t->report.element = where;
     return niz_op_failed(t, c, NIZ_CHECK_WRONG,
-                         "element %lld is %.17g with %s and %d threads, but %.17g with %s and %d",
+                         "element %lld is %.17g with %s%s and %d threads, but %.17g with %s and %d",
                          (long long)where, niz_probe_load(c->y_dtype, again, where),
-                         t->isa[executor], t->threads[executor],
+                         t->compiled[executor] ? "kernels for " : "", t->isa[executor],
+                         t->threads[executor],
                          niz_probe_load(c->y_dtype, y, where), t->isa[0], t->threads[0]);
 }
 

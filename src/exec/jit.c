@@ -233,16 +233,24 @@ bool niz_jit_at_once(const niz_exec *e)
 /* ---- kernels ----------------------------------------------------------------------------------
  */
 
-bool niz_jit_open(niz_exec *e)
+static niz_jit_mode niz_jit_wanted(const niz_options *o)
 {
     const char *how = secure_getenv("NIZ_JIT");
-    if (!how) how = "async";
-    bool sync = !strcmp(how, "sync");
-    if (e->z->options.trap_nan || (!sync && strcmp(how, "async"))) return true;
+    if (o->trap_nan) return NIZ_JIT_OFF;
+    if (o->jit != NIZ_JIT_DEFAULT) return o->jit;
+    return !how || !strcmp(how, "async")  ? NIZ_JIT_ASYNC
+           : !strcmp(how, "sync") ? NIZ_JIT_SYNC
+                                  : NIZ_JIT_OFF;
+}
+
+bool niz_jit_open(niz_exec *e)
+{
+    niz_jit_mode mode = niz_jit_wanted(&e->z->options);
+    if (mode == NIZ_JIT_OFF) return true;
     niz_jit *j = niz_realloc(e->z, NULL, sizeof *j);
     if (!j) return false;
     *j = (niz_jit){.kernels = niz_kernels_open(e->z, NULL),
-                   .mode = sync ? NIZ_KERNEL_SYNC : NIZ_KERNEL_ASYNC};
+                   .mode = mode == NIZ_JIT_SYNC ? NIZ_KERNEL_SYNC : NIZ_KERNEL_ASYNC};
     j->target.isa = niz_compiler_isa(e->loops->isa);
     j->vector_bytes = 16 << j->target.isa; /* sse2, avx2, avx512 */
     e->jit = j;
