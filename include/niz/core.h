@@ -88,22 +88,34 @@ typedef enum niz_status {
     NIZ_E_INTERNAL  /* a bug in libniz: the verifier found a broken graph */
 } niz_status;
 
-/** An operand: a tensor or a number.  Made by the macros. */
+/** An operand: a tensor or a number.  Made by the macros; two words, so that calls pass it in
+ *  registers.  z is the tensor's context or, of a number, one of the marks below. */
 typedef struct niz_arg {
-    niz_t t;
-    double number;
-    bool is_number, is_inexact; /* an integer beyond 2^53 that no double holds: an error */
+    niz *z;
+    union {
+        double number;
+        struct {
+            uint32_t id, generation;
+        } tensor;
+    } is;
 } niz_arg;
+#define NIZ_ARG_NUMBER ((niz *)1)
+#define NIZ_ARG_INEXACT ((niz *)2) /* an integer beyond 2^53 that no double holds: an error */
 
 static inline niz_arg niz_arg_tensor(niz_t t)
 {
-    niz_arg a = {t, 0, false, false};
+    niz_arg a;
+    a.z = t.z;
+    a.is.tensor.id = t.id;
+    a.is.tensor.generation = t.generation;
     return a;
 }
 
 static inline niz_arg niz_arg_number(double v)
 {
-    niz_arg a = {{NULL, 0, 0}, v, true, false};
+    niz_arg a;
+    a.z = NIZ_ARG_NUMBER;
+    a.is.number = v;
     return a;
 }
 
@@ -121,14 +133,14 @@ static inline niz_arg niz_arg_unsigned(unsigned long long v)
 {
     niz_arg a = niz_arg_number((double)v);
     while (v >> 53 && !(v & 1)) v >>= 1;
-    a.is_inexact = v >> 53 != 0;
+    if (v >> 53) a.z = NIZ_ARG_INEXACT;
     return a;
 }
 
 static inline niz_arg niz_arg_integer(long long v)
 {
     niz_arg a = niz_arg_unsigned(v < 0 ? 0 - (unsigned long long)v : (unsigned long long)v);
-    if (v < 0) a.number = -a.number;
+    if (v < 0) a.is.number = -a.is.number;
     return a;
 }
 

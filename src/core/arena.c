@@ -6,12 +6,6 @@
 #define FIRST_CHUNK ((size_t)16 << 10)
 #define LAST_CHUNK ((size_t)1 << 20)
 
-struct niz_chunk {
-    niz_chunk *next;
-    size_t size; /* bytes of data */
-    _Alignas(16) unsigned char data[];
-};
-
 void niz_arena_init(niz_arena *a, niz *z)
 {
     *a = (niz_arena){.z = z, .smallest = FIRST_CHUNK};
@@ -52,14 +46,11 @@ static bool niz_arena_grow(niz_arena *a, size_t bytes)
     return true;
 }
 
-void *niz_arena_alloc(niz_arena *a, size_t bytes)
+void *niz_arena_more(niz_arena *a, size_t bytes)
 {
-    bytes = (bytes + 7) & ~(size_t)7;
-    if (!a->now || a->now->size - a->used < bytes)
-        if (!niz_arena_grow(a, bytes)) return NULL;
-    void *p = a->now->data + a->used;
-    a->used += bytes;
-    return p;
+    if (!niz_arena_grow(a, bytes)) return NULL;
+    a->used = bytes;
+    return a->now->data;
 }
 
 void *niz_arena_copy(niz_arena *a, const void *p, size_t bytes)

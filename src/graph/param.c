@@ -303,6 +303,7 @@ void niz_assign_at(niz_at at, niz_t param, niz_t value)
     if (id == NIZ_NONE) return;
     z->stats.nodes_recorded++;
     r->g.node[id].version = ++p->newest;
+    r->g.node[id].flags |= NIZ_NODE_ASSIGN;
     p->node = p->pending = id;
     p->assigned_in_step = r->running;
     p->generation = r->g.node[id].generation;

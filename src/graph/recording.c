@@ -22,7 +22,7 @@ static void niz_recording_free(niz *z, void *state)
     niz_free(z, r);
 }
 
-static niz_recording *niz_recording_new(niz *z)
+niz_recording *niz_recording_new(niz *z)
 {
     niz_recording *r = niz_realloc(z, NULL, sizeof *r);
     if (!r) return NULL;
@@ -34,13 +34,6 @@ static niz_recording *niz_recording_new(niz *z)
     niz_graph_init(&r->g, z, &r->ops);
     z->slot[NIZ_SLOT_RECORDING] = (niz_slot){r, niz_recording_free};
     return r;
-}
-
-niz_recording *niz_recording_of(niz *z)
-{
-    if (!z) return NULL;
-    niz_recording *r = z->slot[NIZ_SLOT_RECORDING].state;
-    return r ? r : niz_recording_new(z);
 }
 
 /* ---- handles -------------------------------------------------------------------------------- */
@@ -118,9 +111,17 @@ static bool niz_place_equal(const niz_place *a, const niz_place *b)
 
 const niz_place *niz_place_now(niz_recording *r, niz_at at)
 {
-    niz_place p = r->function_depth ? r->place : (niz_place){at, r->scope, NULL};
-    if (r->kept && niz_place_equal(r->kept, &p)) return r->kept;
-    return r->kept = niz_arena_copy(&r->g.arena, &p, sizeof p);
+    niz_place here = {at, r->scope, NULL};
+    const niz_place *p = r->function_depth ? &r->place : &here;
+    uintptr_t mix = (uintptr_t)p->of >> 6 ^ (uintptr_t)p->scope >> 3;
+    const niz_place **kept = &r->kept[((uintptr_t)p->at.line ^ mix) % NIZ_KEPT_PLACES];
+    if (*kept && niz_place_equal(*kept, p)) return *kept;
+    return *kept = niz_arena_copy(&r->g.arena, p, sizeof *p);
+}
+
+static void niz_places_forget(niz_recording *r)
+{
+    memset(r->kept, 0, sizeof r->kept);
 }
 
 niz_place_state niz_place_begin(niz_recording *r, const niz_place *place, const niz_op *of)
@@ -240,15 +241,18 @@ static niz_t niz_refuse(niz_recording *r, niz_at at, const niz_infer *f)
 
 /* ---- recording ------------------------------------------------------------------------------ */
 
-static bool niz_apply_fits(niz_recording *r, niz_at at, const niz_op *op, int n, niz_attrs attr)
+/* Says why not, if something is wrong. */
+static bool niz_apply_fits(niz_recording *r, niz_at at, const niz_op *op, int n, int n_attr)
 {
+    if (n == op->arity && op->infer && (unsigned)n_attr <= NIZ_MAX_ATTR && op != &niz_op_assign)
+        return true;
     if (op->arity >= 0 ? n != op->arity : n < 1 || n > NIZ_MAX_ARITY)
         niz_fail_of(r->z, at, op->name, NIZ_E_ARGUMENT, "takes %s%d operand%s, not %d",
                     op->arity >= 0 ? "" : "1 to ", op->arity >= 0 ? op->arity : NIZ_MAX_ARITY,
                     op->arity == 1 ? "" : "s", n);
-    else if (attr.n < 0 || attr.n > NIZ_MAX_ATTR)
+    else if (n_attr < 0 || n_attr > NIZ_MAX_ATTR)
         niz_fail_of(r->z, at, op->name, NIZ_E_ARGUMENT, "has at most %d attributes, not %d",
-                    NIZ_MAX_ATTR, attr.n);
+                    NIZ_MAX_ATTR, n_attr);
     else if (!op->infer)
         niz_fail_of(r->z, at, op->name, NIZ_E_ARGUMENT, "its record has no .infer");
     else if (op == &niz_op_assign)
@@ -258,31 +262,62 @@ static bool niz_apply_fits(niz_recording *r, niz_at at, const niz_op *op, int n,
     return false;
 }
 
-niz_t niz_apply_at(niz_at at, const niz_op *op, int n, const niz_t *x, const niz_attrs *attrs)
+/* The type of an elementwise result whose operands have all one dtype and one shape, or are
+ * numbers: what op->infer would find, without asking. */
+static bool niz_apply_alike(const niz_recording *r, const niz_op *op, int n, const uint32_t *arg,
+                            niz_dtype *dtype, const niz_shape **shape)
 {
-    return niz_apply_in(niz_context_of(n, x), at, op, n, x, attrs ? *attrs : (niz_attrs){0});
+    if (!n) return false;
+    const niz_node *x = &r->g.node[arg[0]];
+    bool fits = op->infer == niz_infer_same_float    ? x->dtype <= NIZ_F64
+                : op->infer == niz_infer_same_number ? x->dtype <= NIZ_I64
+                                                     : op->infer == niz_infer_same;
+    const niz_shape *s = x->shape;
+    for (int i = 1; i < n; i++) {
+        const niz_node *y = &r->g.node[arg[i]];
+        fits = fits && y->dtype == x->dtype && (y->shape == s || !y->shape->rank || !s->rank);
+        if (!s->rank) s = y->shape;
+    }
+    *dtype = (niz_dtype)x->dtype;
+    *shape = s;
+    return fits;
 }
 
-niz_t niz_apply_in(niz *z, niz_at at, const niz_op *op, int n, const niz_t *x, niz_attrs attr)
+niz_t niz_apply_at(niz_at at, const niz_op *op, int n, const niz_t *x, const niz_attrs *attrs)
 {
+    return niz_apply_in(niz_context_of(n, x), at, op, n, x, attrs);
+}
+
+static niz_t niz_apply_typed(niz_recording *r, niz_at at, niz_node_spec *s)
+{
+    if (!(s->place = niz_place_now(r, at))) return niz_inert(r->z);
+    r->z->stats.nodes_recorded++;
+    return niz_handle(r, niz_graph_add(&r->g, s));
+}
+
+niz_t niz_apply_in(niz *z, niz_at at, const niz_op *op, int n, const niz_t *x,
+                   const niz_attrs *attrs)
+{
+    niz_attrs attr = {attrs ? attrs->n : 0, attrs ? attrs->value : NULL};
     niz_recording *r = niz_recording_of(z);
     if (!r || z->status) return niz_inert(z);
-    if (!niz_apply_fits(r, at, op, n, attr)) return niz_inert(z);
+    if (!niz_apply_fits(r, at, op, n, attr.n)) return niz_inert(z);
     uint32_t arg[NIZ_MAX_ARITY];
     for (int i = 0; i < n; i++) {
-        char what[2] = {(char)('a' + i % 26), 0};
-        if (x[i].z != z || x[i].id >= r->g.n || r->g.node[x[i].id].generation != x[i].generation)
-            if (!niz_handle_node_of(r, at, op->name, x[i], what)) return niz_inert(z);
+        if (!niz_handle_lives(r, x[i])) {
+            niz_handle_node_of(r, at, op->name, x[i], (char[]){(char)('a' + i % 26), 0});
+            return niz_inert(z);
+        }
         arg[i] = x[i].id;
     }
+    niz_node_spec s = {op, n, arg, attr, NIZ_F32, NULL, NULL, false};
+    if (niz_apply_alike(r, op, n, arg, &s.dtype, &s.shape)) return niz_apply_typed(r, at, &s);
     niz_infer f;
     niz_type types[NIZ_MAX_ARITY];
     if (!niz_graph_infer(&r->g, &f, op, n, arg, attr, types)) return niz_refuse(r, at, &f);
-    const niz_place *place = niz_place_now(r, at);
-    if (!place) return niz_inert(z);
-    z->stats.nodes_recorded++;
-    return niz_handle(r, niz_graph_add(&r->g, &(niz_node_spec){op, n, arg, attr, f.dtype, f.shape,
-                                                               place, false}));
+    s.dtype = f.dtype;
+    s.shape = f.shape;
+    return niz_apply_typed(r, at, &s);
 }
 
 niz_t niz_leaf(niz_recording *r, niz_at at, const niz_op *op, niz_attrs attr, niz_dtype dtype,
@@ -349,7 +384,7 @@ static void niz_step_leave(niz_recording *r)
     niz_draws_rewind(r, f->n_draws);
     r->running = f->running;
     memcpy(r->step, f->step, sizeof r->step);
-    r->kept = NULL;
+    niz_places_forget(r);
 }
 
 void niz_step_end(niz_step_guard *guard)
@@ -455,7 +490,7 @@ static void niz_scope_leave(niz_recording *r)
     r->scope = s->parent;
     if (r->g.n != s->nodes || r->function_depth) return;
     niz_arena_rewind(&r->g.arena, s->mark);
-    r->kept = NULL;
+    niz_places_forget(r);
 }
 
 void niz_scope_end(niz_scope_guard *guard)

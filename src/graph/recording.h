@@ -39,6 +39,9 @@ typedef struct niz_frame {
     size_t n_draws;
 } niz_frame;
 
+/** Places of the nodes recorded last, by a hash of their own: a loop over a few lines makes few. */
+#define NIZ_KEPT_PLACES 32
+
 /** A step that has drawn nothing yet has no number. */
 #define NIZ_NO_STEP (UINT64_MAX - 1)
 #define NIZ_INIT_STEP UINT64_MAX /* the number of the steps that start parameters */
@@ -59,7 +62,7 @@ typedef struct niz_recording {
     int function_depth;
     const char *function;
     niz_place place;
-    const niz_place *kept; /* the newest one in the arena */
+    const niz_place *kept[NIZ_KEPT_PLACES]; /* in the arena; NULL after each rewind of it */
 
     niz_param *param;
     size_t n_params, param_capacity;
@@ -78,8 +81,20 @@ typedef struct niz_recording {
     uint32_t draw_table_size;
 } niz_recording;
 
+niz_recording *niz_recording_new(niz *z);
+
 /** The context's recording, made at its first use; NULL without memory (error set). */
-niz_recording *niz_recording_of(niz *z);
+static inline niz_recording *niz_recording_of(niz *z)
+{
+    niz_recording *r = z ? z->slot[NIZ_SLOT_RECORDING].state : NULL;
+    return r || !z ? r : niz_recording_new(z);
+}
+
+/** Whether a handle is of a node that this recording holds. */
+static inline bool niz_handle_lives(const niz_recording *r, niz_t t)
+{
+    return t.z == r->z && t.id < r->g.n && r->g.node[t.id].generation == t.generation;
+}
 
 /** The node of a handle, or NULL (NIZ_E_STALE set, naming what). */
 niz_node *niz_handle_node(niz_recording *r, niz_at at, niz_t t, const char *what);
@@ -108,7 +123,8 @@ void niz_place_end(niz_recording *r, niz_place_state s);
 void niz_place_text(const niz_place *place, char *out, size_t size);
 
 /** niz_apply_at for a context given by name: operations without operands have no other. */
-niz_t niz_apply_in(niz *z, niz_at at, const niz_op *op, int n, const niz_t *x, niz_attrs attr);
+niz_t niz_apply_in(niz *z, niz_at at, const niz_op *op, int n, const niz_t *x,
+                   const niz_attrs *attrs);
 
 /** Records a leaf; all but literals are never merged. */
 niz_t niz_leaf(niz_recording *r, niz_at at, const niz_op *op, niz_attrs attr, niz_dtype dtype,
@@ -131,8 +147,23 @@ bool niz_number_fits(niz *z, niz_at at, const char *name, niz_dtype dtype, doubl
 /** Turns operands into tensors: numbers become literals of the other's dtype.  False if it cannot
  *  (error set).  z: the context, by niz_operands_context. */
 bool niz_operands(niz *z, niz_at at, const char *name, niz_arg a, niz_arg b, niz_t out[2]);
+
+static inline bool niz_arg_is_number(niz_arg a)
+{
+    return a.z == NIZ_ARG_NUMBER || a.z == NIZ_ARG_INEXACT;
+}
+
+static inline niz_t niz_arg_handle(niz_arg a)
+{
+    return (niz_t){a.z, a.is.tensor.id, a.is.tensor.generation};
+}
+
 /** The context of the first operand that has one. */
-niz *niz_operands_context(niz_arg a, niz_arg b);
+static inline niz *niz_operands_context(niz_arg a, niz_arg b)
+{
+    niz *z = niz_arg_is_number(a) ? NULL : a.z;
+    return z || niz_arg_is_number(b) ? z : b.z;
+}
 
 /* parameters: param.c */
 void niz_params_free(niz_recording *r);
