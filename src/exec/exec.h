@@ -33,6 +33,7 @@ typedef struct niz_live {
     size_t out_capacity;
     int n_out, n_want;
     uint32_t lowest, top; /* all live ids are in [lowest, top) */
+    size_t n_args;        /* operands of live nodes in all */
 } niz_live;
 
 typedef enum niz_leaf_kind {
@@ -53,6 +54,11 @@ bool niz_live_begin(niz *z, niz_live *live, uint32_t n);
 
 /** Whether a node needs no computing in this recording now. */
 niz_leaf_kind niz_live_leaf(const niz_recording *r, uint32_t id);
+/** False where niz_live_leaf surely is NIZ_NOT_A_LEAF, as of most nodes. */
+static inline bool niz_live_may_be_leaf(const niz_node *n)
+{
+    return n->data || n->flags & (NIZ_NODE_LEAF | NIZ_NODE_ASSIGN);
+}
 /** Finds the live part of live->out.  False (error set) without memory, or if a value needs a
  *  parameter's overwritten version. */
 bool niz_live_find(niz_recording *r, niz_live *live);
