@@ -154,12 +154,31 @@ static bool niz_node_is(const niz_node *n, uint64_t sig, const niz_node_spec *s)
            niz_dims_equal(n->shape, s->shape) && niz_words_equal(n->attr, s->attr.value, s->attr.n);
 }
 
-/* ---- the table of equal nodes --------------------------------------------------------------- */
+/* ---- the table of equal nodes ------------------------------------------------------------------
+ *
+ * The first slot is near those of the nodes just recorded (users of one operand spread over 1024
+ * slots), so that the part of the table in use stays in the nearest cache; from then on the steps
+ * are the hash's own.  The table is a power of two and steps are odd: they come to every slot. */
+
+static uint32_t niz_merge_first(uint32_t hash, int n, const uint32_t *arg)
+{
+    if (!n) return hash;
+    uint32_t newest = arg[0];
+    for (int i = 1; i < n; i++)
+        if (arg[i] > newest) newest = arg[i];
+    return newest * 3 + (hash & 1023);
+}
+
+static uint32_t niz_merge_next(uint32_t slot, uint32_t hash)
+{
+    return slot + (hash >> 10 | 1);
+}
 
 static void niz_merge_put(niz_graph *g, uint32_t hash, uint32_t id)
 {
-    uint32_t mask = g->table_size - 1, i = hash & mask;
-    while (g->table[i].id != NIZ_NONE) i = (i + 1) & mask;
+    const niz_node *n = &g->node[id];
+    uint32_t mask = g->table_size - 1, i = niz_merge_first(hash, n->n_arg, n->arg) & mask;
+    while (g->table[i].id != NIZ_NONE) i = niz_merge_next(i, hash) & mask;
     g->table[i].hash = hash;
     g->table[i].id = id;
     g->table_used++;
@@ -191,8 +210,8 @@ static bool niz_merge_grow(niz_graph *g)
 static uint32_t niz_merge_find(const niz_graph *g, uint32_t hash, uint64_t sig,
                                const niz_node_spec *s, uint32_t *slot)
 {
-    uint32_t mask = g->table_size - 1, i = hash & mask;
-    for (; g->table[i].id != NIZ_NONE; i = (i + 1) & mask)
+    uint32_t mask = g->table_size - 1, i = niz_merge_first(hash, s->n, s->arg) & mask;
+    for (; g->table[i].id != NIZ_NONE; i = niz_merge_next(i, hash) & mask)
         if (g->table[i].hash == hash && niz_node_is(&g->node[g->table[i].id], sig, s))
             return g->table[i].id;
     *slot = i;
@@ -201,8 +220,9 @@ static uint32_t niz_merge_find(const niz_graph *g, uint32_t hash, uint64_t sig,
 
 static void niz_merge_remove(niz_graph *g, uint32_t id)
 {
-    uint32_t mask = g->table_size - 1, i = g->node[id].hash & mask;
-    while (g->table[i].id != id) i = (i + 1) & mask;
+    const niz_node *n = &g->node[id];
+    uint32_t mask = g->table_size - 1, i = niz_merge_first(n->hash, n->n_arg, n->arg) & mask;
+    while (g->table[i].id != id) i = niz_merge_next(i, n->hash) & mask;
     g->table[i].id = NIZ_NONE;
     g->table_used--;
 }
