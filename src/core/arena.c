@@ -1,8 +1,6 @@
 /* arena.c - see arena.h.  SPDX-License-Identifier: MIT */
 #include "core/arena.h"
 
-#include <string.h>
-
 #define FIRST_CHUNK ((size_t)16 << 10)
 #define LAST_CHUNK ((size_t)1 << 20)
 
@@ -51,13 +49,6 @@ void *niz_arena_more(niz_arena *a, size_t bytes)
     if (!niz_arena_grow(a, bytes)) return NULL;
     a->used = bytes;
     return a->now->data;
-}
-
-void *niz_arena_copy(niz_arena *a, const void *p, size_t bytes)
-{
-    void *q = niz_arena_alloc(a, bytes);
-    if (q && bytes) memcpy(q, p, bytes);
-    return q;
 }
 
 niz_mark niz_arena_mark(const niz_arena *a)

@@ -8,6 +8,7 @@
 #define NIZ_ARENA_H
 
 #include <niz/core.h>
+#include <string.h>
 
 typedef struct niz_chunk {
     struct niz_chunk *next;
@@ -43,7 +44,12 @@ static inline void *niz_arena_alloc(niz_arena *a, size_t bytes)
     return p;
 }
 
-void *niz_arena_copy(niz_arena *a, const void *p, size_t bytes);
+static inline void *niz_arena_copy(niz_arena *a, const void *p, size_t bytes)
+{
+    void *q = niz_arena_alloc(a, bytes);
+    if (q && bytes) memcpy(q, p, bytes);
+    return q;
+}
 
 niz_mark niz_arena_mark(const niz_arena *a);
 void niz_arena_rewind(niz_arena *a, niz_mark m);

@@ -286,8 +286,8 @@ uint32_t niz_graph_add(niz_graph *g, const niz_node_spec *s)
     return id;
 }
 
-bool niz_graph_infer(const niz_graph *g, niz_infer *f, const niz_op *op, int n,
-                     const uint32_t *arg, niz_attrs attr, niz_type types[NIZ_MAX_ARITY])
+bool niz_graph_infer(const niz_graph *g, niz_infer *f, const niz_op *op, int n, const uint32_t *arg,
+                     const niz_attrs *attr, niz_type types[NIZ_MAX_ARITY])
 {
     for (int i = 0; i < n; i++) {
         const niz_node *x = &g->node[arg[i]];
@@ -296,7 +296,8 @@ bool niz_graph_infer(const niz_graph *g, niz_infer *f, const niz_op *op, int n,
     f->op = op;
     f->n = n;
     f->x = types;
-    f->attr = attr;
+    f->attr.n = attr->n;
+    f->attr.value = attr->value;
     f->shape = NULL;
     f->status = NIZ_OK;
     f->why[0] = 0;

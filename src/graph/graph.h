@@ -103,8 +103,8 @@ typedef struct niz_node_spec {
 uint32_t niz_graph_add(niz_graph *g, const niz_node_spec *s);
 
 /** Types an application (op->infer).  False with f->status and f->why set if it is refused. */
-bool niz_graph_infer(const niz_graph *g, niz_infer *f, const niz_op *op, int n,
-                     const uint32_t *arg, niz_attrs attr, niz_type types[NIZ_MAX_ARITY]);
+bool niz_graph_infer(const niz_graph *g, niz_infer *f, const niz_op *op, int n, const uint32_t *arg,
+                     const niz_attrs *attr, niz_type types[NIZ_MAX_ARITY]);
 
 /** Drops the nodes from id n on (values owned by them are freed); the arena is the caller's. */
 void niz_graph_rewind(niz_graph *g, uint32_t n);

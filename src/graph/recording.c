@@ -314,7 +314,7 @@ niz_t niz_apply_in(niz *z, niz_at at, const niz_op *op, int n, const niz_t *x,
     if (niz_apply_alike(r, op, n, arg, &s.dtype, &s.shape)) return niz_apply_typed(r, at, &s);
     niz_infer f;
     niz_type types[NIZ_MAX_ARITY];
-    if (!niz_graph_infer(&r->g, &f, op, n, arg, attr, types)) return niz_refuse(r, at, &f);
+    if (!niz_graph_infer(&r->g, &f, op, n, arg, &s.attr, types)) return niz_refuse(r, at, &f);
     s.dtype = f.dtype;
     s.shape = f.shape;
     return niz_apply_typed(r, at, &s);
