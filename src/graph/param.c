@@ -318,6 +318,13 @@ void niz_param_committed(niz_recording *r, uint32_t assign_node)
     if (p->pending == assign_node) p->pending = NIZ_NONE;
 }
 
+void niz_param_advance(niz_recording *r, int64_t index, niz_at at)
+{
+    niz_param *p = &r->param[index];
+    p->version = ++p->newest;
+    p->updated_at = at;
+}
+
 void niz_params_forget(niz_recording *r, uint32_t from_node)
 {
     for (size_t i = 0; i < r->n_params; i++) {

@@ -62,7 +62,9 @@ niz_node *niz_handle_node_of(niz_recording *r, niz_at at, const char *name, niz_
     niz_node *n = t.z == r->z ? (niz_node *)niz_handle_peek(t) : NULL;
     if (n) return n;
     const char *why = "is an empty handle, not a tensor";
-    if (t.z == r->z)
+    if (t.z == r->z && r->trace && t.id != NIZ_NONE)
+        why = "is not a tensor of the function being compiled: give it as an input";
+    else if (t.z == r->z)
         why = t.id == NIZ_NONE ? "is a tensor that an earlier error made inert"
                                : "is a tensor of a step that has ended";
     else if (t.z)
@@ -346,6 +348,9 @@ niz_step_guard niz_step_begin(niz *z)
 {
     niz_recording *r = niz_recording_of(z);
     if (!r) return (niz_step_guard){NULL};
+    if (r->trace && !r->hold_assignments)
+        niz_fail(z, (niz_at){0}, NIZ_E_ARGUMENT,
+                 "a function that is compiled is one step: none can begin in it");
     niz_guard_begin(z);
     if (!niz_grow(z, &r->frame, sizeof *r->frame, &r->frame_capacity, r->n_frames + 1)) {
         r->frames_lost++;
@@ -359,9 +364,9 @@ niz_step_guard niz_step_begin(niz *z)
     return (niz_step_guard){z};
 }
 
-static bool niz_step_has_pending(const niz_recording *r)
+bool niz_step_has_pending(const niz_recording *r)
 {
-    for (size_t i = 0; i < r->n_params; i++)
+    for (size_t i = 0; i < r->n_params && r->g.n; i++)
         if (r->param[i].pending != NIZ_NONE) return true;
     return false;
 }
@@ -505,14 +510,23 @@ void niz_scope_end(niz_scope_guard *guard)
 /* A step is numbered by its first draw, evaluation's apart from training's, so that neither steps
  * that draw nothing nor steps of evaluation shift the draws of training.  Outside of steps the
  * number is 0.  Bit 63 tells evaluation. */
+static uint64_t niz_step_kind(bool training)
+{
+    return training ? 0 : (uint64_t)1 << 63;
+}
+
+uint64_t niz_step_take(niz_recording *r, bool training)
+{
+    uint64_t *count = training ? &r->counters.train_steps : &r->counters.eval_steps;
+    return ++*count | niz_step_kind(training);
+}
+
 static uint64_t niz_step_number(niz_recording *r)
 {
     bool training = r->z->training;
     uint64_t *step = &r->step[training];
     if (*step != NIZ_NO_STEP) return *step;
-    uint64_t *count = training ? &r->counters.train_steps : &r->counters.eval_steps;
-    *step = (r->n_frames ? ++*count : 0) | (training ? 0 : (uint64_t)1 << 63);
-    return *step;
+    return *step = r->n_frames ? niz_step_take(r, training) : niz_step_kind(training);
 }
 
 /* Open addressing.  Entries leave in the reverse order of their coming, so that a slot emptied
@@ -573,6 +587,17 @@ static bool niz_draw_ordinal(niz_recording *r, uint64_t step, uint64_t *ordinal)
     return true;
 }
 
+/* A fixed function's draw gets the step's number and the seed at each call. */
+static bool niz_trace_note(niz_recording *r, niz_t key)
+{
+    niz_trace *t = r->trace;
+    if (key.id == NIZ_NONE ||
+        !niz_grow(r->z, &t->key, sizeof(int64_t *), &t->key_capacity, t->n_keys + 1))
+        return false;
+    t->key[t->n_keys++] = r->g.node[key.id].data;
+    return true;
+}
+
 niz_t niz_draw_key(niz *z, niz_at at)
 {
     niz_recording *r = niz_recording_of(z);
@@ -581,7 +606,9 @@ niz_t niz_draw_key(niz *z, niz_at at)
     if (!niz_draw_ordinal(r, step, &ordinal)) return niz_inert(z);
     int64_t key[4] = {(int64_t)r->counters.seed, (int64_t)r->scope->hash, (int64_t)step,
                       (int64_t)ordinal};
-    return niz_copy_from_at(at, z, NIZ_I64, (niz_shape){1, {4}}, key);
+    niz_t t = niz_copy_from_at(at, z, NIZ_I64, (niz_shape){1, {4}}, key);
+    bool fixed = r->trace && step == NIZ_TRACE_STEP + z->training;
+    return !fixed || niz_trace_note(r, t) ? t : niz_inert(z);
 }
 
 void niz_seed(niz *z, uint64_t seed)
@@ -600,6 +627,11 @@ void niz_counters_set(niz *z, niz_counters c)
 {
     niz_recording *r = niz_recording_of(z);
     if (!r) return;
+    if (r->trace) {
+        niz_fail(z, (niz_at){0}, NIZ_E_ARGUMENT,
+                 "a function that is compiled cannot set the counters of draws");
+        return;
+    }
     r->counters = c;
     niz_draws_rewind(r, 0);
     r->step[0] = r->step[1] = NIZ_NO_STEP;
@@ -607,4 +639,74 @@ void niz_counters_set(niz *z, niz_counters c)
         r->frame[i].step[0] = r->frame[i].step[1] = NIZ_NO_STEP;
         r->frame[i].n_draws = 0;
     }
+}
+
+/* ---- fixed functions ------------------------------------------------------------------------ */
+
+/* The scope at hand, of no parents, in the arena of the graph that will outlive it. */
+static const niz_scope *niz_trace_scope(niz_recording *r)
+{
+    const niz_scope *now = r->scope;
+    if (!now->length) return &r->root;
+    niz_scope *s = niz_arena_alloc(&r->g.arena, sizeof *s);
+    char *path = niz_arena_copy(&r->g.arena, now->path, now->length + 1);
+    char *prefix = niz_arena_copy(&r->g.arena, now->prefix, now->length + 2);
+    if (!s || !path || !prefix) return NULL;
+    *s = (niz_scope){.path = path, .prefix = prefix, .length = now->length, .hash = now->hash};
+    return s;
+}
+
+bool niz_trace_begin(niz_recording *r, niz_trace *t)
+{
+    *t = (niz_trace){.around = r->g,
+                     .outer = r->trace,
+                     .scope = r->scope,
+                     .place = {r->function_depth, r->function, r->place},
+                     .running = r->running,
+                     .step = {r->step[0], r->step[1]},
+                     .n_draws = r->n_draws,
+                     .n_params = r->n_params};
+    t->param = niz_realloc(r->z, NULL, sizeof *t->param * (r->n_params + 1));
+    if (!t->param) return false;
+    niz_graph_init(&r->g, r->z, &r->ops);
+    r->g.generation = t->around.generation + 1;
+    const niz_scope *scope = niz_trace_scope(r);
+    if (!scope) {
+        niz_graph_free(&r->g);
+        r->g = t->around;
+        niz_free(r->z, t->param);
+        return false;
+    }
+    for (size_t i = 0; i < r->n_params; i++)
+        t->param[i] = (struct niz_trace_param){r->param[i].node, r->param[i].generation};
+    r->scope = scope;
+    r->function_depth = 0;
+    r->running = ++r->steps_begun;
+    for (int training = 0; training < 2; training++)
+        r->step[training] = NIZ_TRACE_STEP + (uint64_t)training;
+    r->trace = t;
+    niz_places_forget(r);
+    return true;
+}
+
+void niz_trace_end(niz_recording *r, niz_trace *t, niz_graph *recorded)
+{
+    niz_params_forget(r, 0);
+    for (size_t i = 0; i < r->n_params; i++) {
+        bool known = i < t->n_params;
+        r->param[i].node = known ? t->param[i].node : NIZ_NONE;
+        r->param[i].generation = known ? t->param[i].generation : 0;
+    }
+    *recorded = r->g;
+    r->g = t->around;
+    r->g.generation = recorded->generation + 1;
+    r->scope = t->scope;
+    niz_place_end(r, t->place);
+    niz_draws_rewind(r, t->n_draws);
+    r->running = t->running;
+    memcpy(r->step, t->step, sizeof r->step);
+    r->trace = t->outer;
+    niz_places_forget(r);
+    niz_free(r->z, t->param);
+    niz_free(r->z, t->key);
 }

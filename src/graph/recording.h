@@ -45,6 +45,32 @@ typedef struct niz_frame {
 /** A step that has drawn nothing yet has no number. */
 #define NIZ_NO_STEP (UINT64_MAX - 1)
 #define NIZ_INIT_STEP UINT64_MAX /* the number of the steps that start parameters */
+#define NIZ_TRACE_STEP                                                                             \
+    (UINT64_MAX - 3) /* of a fixed function's draws: this, in training one more */
+
+/** What the place of new nodes was, to be given back. */
+typedef struct niz_place_state {
+    int depth;
+    const char *function;
+    niz_place place;
+} niz_place_state;
+
+/** A fixed function being recorded: in a graph of its own, so that nothing of the steps around it
+ *  is merged with it or taken from them, and which lives on after it. */
+typedef struct niz_trace {
+    niz_graph around; /* the recording's own graph meanwhile */
+    struct niz_trace *outer;
+    const niz_scope *scope;
+    niz_place_state place;
+    int64_t running;
+    uint64_t step[2];
+    size_t n_draws, n_params;
+    struct niz_trace_param {
+        uint32_t node, generation;
+    } * param;     /* of each parameter, the newest version's node around */
+    int64_t **key; /* of each draw, its key in the arena, of which [2] is the step's number */
+    size_t n_keys, key_capacity;
+} niz_trace;
 
 typedef struct niz_recording {
     niz *z;
@@ -69,6 +95,7 @@ typedef struct niz_recording {
     uint32_t *name_table; /* open addressing on the hash of names: index + 1 */
     size_t name_table_size;
     int hold_assignments; /* runs of the library's own commit nothing */
+    niz_trace *trace;     /* a fixed function is being recorded: nothing of the user's is run */
 
     niz_counters counters;
     int64_t steps_begun, running; /* the running step is the running-th; 0 outside of steps */
@@ -109,12 +136,6 @@ niz_t niz_handle(const niz_recording *r, uint32_t id);
 /** The place for a node recorded now by a call at `at`. */
 const niz_place *niz_place_now(niz_recording *r, niz_at at);
 
-/** What the place of new nodes was, to be given back. */
-typedef struct niz_place_state {
-    int depth;
-    const char *function;
-    niz_place place;
-} niz_place_state;
 /** New nodes are derivatives of (or replacements for) node: they take its place. */
 niz_place_state niz_place_begin(niz_recording *r, const niz_place *place, const niz_op *of);
 void niz_place_end(niz_recording *r, niz_place_state s);
@@ -169,8 +190,20 @@ static inline niz *niz_operands_context(niz_arg a, niz_arg b)
 void niz_params_free(niz_recording *r);
 void niz_params_forget(niz_recording *r, uint32_t from_node);
 void niz_param_committed(niz_recording *r, uint32_t assign_node);
+/** A parameter has got new values from an assignment at `at` that is in no recording. */
+void niz_param_advance(niz_recording *r, int64_t index, niz_at at);
 niz_param *niz_param_lookup(const niz_recording *r, const char *name);
 uint32_t niz_param_index(const niz_recording *r, const niz_param *p);
+
+/* fixed functions */
+/** Begins recording a fixed function; no assignment may be pending.  False: error set, nothing has
+ *  begun. */
+bool niz_trace_begin(niz_recording *r, niz_trace *t);
+/** Ends it, gives its graph away and forgets its pending assignments. */
+void niz_trace_end(niz_recording *r, niz_trace *t, niz_graph *recorded);
+/** The number of a new step for its draws, in training or evaluation. */
+uint64_t niz_step_take(niz_recording *r, bool training);
+bool niz_step_has_pending(const niz_recording *r);
 
 /* the verifier: verify.c */
 /** What is wrong with a graph, or NULL. */
