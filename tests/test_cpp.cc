@@ -185,8 +185,29 @@ static void functions_carry_their_callers_place()
     niz_close(z);
 }
 
+static void fixed_functions()
+{
+    niz *z = niz_open(nullptr);
+    double factor = 3;
+    const niz_type_spec in = {NIZ_F32, NIZ_SHAPE(2)};
+    niz_fn *f = niz_compile(
+        z,
+        [](niz *, void *arg, const niz_t *x, niz_t *y) {
+            y[0] = niz_mul(x[0], *static_cast<double *>(arg));
+        },
+        &factor, 1, &in, 1);
+    float x[2] = {1, 2}, y[2] = {0, 0};
+    const void *from[] = {x};
+    void *to[] = {y};
+    EXPECT(niz_call(f, from, to) == NIZ_OK && y[1] == 6);
+    EXPECT(niz_fn_type(f, 0).shape.dim[0] == 2);
+    niz_fn_free(f);
+    niz_close(z);
+}
+
 int main()
 {
+    fixed_functions();
     option_structs_are_whole();
     sizes_and_numbers_of_any_type();
     functions_carry_their_callers_place();

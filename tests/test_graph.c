@@ -600,6 +600,34 @@ START_TEST(the_same_operation_is_the_same_node)
 }
 END_TEST
 
+/* Thousands of users of one operand, and steps within steps that end with few or most of the nodes:
+ * the table of equal nodes is right after each. */
+START_TEST(equal_nodes_are_found_after_inner_steps_end)
+{
+    open_context();
+    enum { USERS = 5000 };
+    NIZ_STEP(z);
+    niz_t x = vector(z, 3), before[USERS];
+    for (int i = 0; i < USERS; i++) before[i] = niz_add(x, 1 + i);
+    const int inner[] = {3, 20000, 100};
+    for (int round = 0; round < 3; round++) {
+        niz_t y = x;
+        {
+            NIZ_STEP(z);
+            for (int i = 0; i < inner[round]; i++) y = niz_mul(y, niz_add(x, USERS + 1 + i));
+        }
+        for (int i = 0; i < USERS; i++) {
+            niz_t again = niz_add(x, 1 + i);
+            ck_assert_uint_eq(again.id, before[i].id);
+        }
+        niz_t first = niz_add(x, USERS + 1);
+        ck_assert_uint_gt(first.id, before[USERS - 1].id);
+    }
+    expect_ok(z);
+    close_context();
+}
+END_TEST
+
 START_TEST(leaves_and_draws_are_never_the_same_node)
 {
     open_context();
@@ -884,7 +912,8 @@ int main(void)
               a_missing_rule_is_an_error_that_names_it, every_call_survives_an_empty_handle,
               every_call_survives_an_inert_handle, every_call_survives_a_stale_handle,
               every_call_survives_a_context_that_is_none, sweeps_take_empty_lists,
-              the_same_operation_is_the_same_node, leaves_and_draws_are_never_the_same_node,
+              the_same_operation_is_the_same_node, equal_nodes_are_found_after_inner_steps_end,
+              leaves_and_draws_are_never_the_same_node,
               merging_survives_growth_and_rewinds, two_operations_of_one_name_are_refused,
               a_record_without_what_it_needs_is_refused,
               any_operands_and_attributes_are_refused_or_run, impossible_shapes_are_refused,

@@ -88,22 +88,34 @@ typedef enum niz_status {
     NIZ_E_INTERNAL  /* a bug in libniz: the verifier found a broken graph */
 } niz_status;
 
-/** An operand: a tensor or a number.  Made by the macros. */
+/** An operand: a tensor or a number.  Made by the macros; two words, so that calls pass it in
+ *  registers.  z is the tensor's context or, of a number, one of the marks below. */
 typedef struct niz_arg {
-    niz_t t;
-    double number;
-    bool is_number, is_inexact; /* an integer beyond 2^53 that no double holds: an error */
+    niz *z;
+    union {
+        double number;
+        struct {
+            uint32_t id, generation;
+        } tensor;
+    } is;
 } niz_arg;
+#define NIZ_ARG_NUMBER ((niz *)1)
+#define NIZ_ARG_INEXACT ((niz *)2) /* an integer beyond 2^53 that no double holds: an error */
 
 static inline niz_arg niz_arg_tensor(niz_t t)
 {
-    niz_arg a = {t, 0, false, false};
+    niz_arg a;
+    a.z = t.z;
+    a.is.tensor.id = t.id;
+    a.is.tensor.generation = t.generation;
     return a;
 }
 
 static inline niz_arg niz_arg_number(double v)
 {
-    niz_arg a = {{NULL, 0, 0}, v, true, false};
+    niz_arg a;
+    a.z = NIZ_ARG_NUMBER;
+    a.is.number = v;
     return a;
 }
 
@@ -121,14 +133,14 @@ static inline niz_arg niz_arg_unsigned(unsigned long long v)
 {
     niz_arg a = niz_arg_number((double)v);
     while (v >> 53 && !(v & 1)) v >>= 1;
-    a.is_inexact = v >> 53 != 0;
+    if (v >> 53) a.z = NIZ_ARG_INEXACT;
     return a;
 }
 
 static inline niz_arg niz_arg_integer(long long v)
 {
     niz_arg a = niz_arg_unsigned(v < 0 ? 0 - (unsigned long long)v : (unsigned long long)v);
-    if (v < 0) a.number = -a.number;
+    if (v < 0) a.is.number = -a.is.number;
     return a;
 }
 
@@ -357,6 +369,61 @@ NIZ_API niz_dtype niz_dtype_of(niz_t t);
 /** Whether t can be used: it is of a running step and no error made it inert. */
 NIZ_API bool niz_is_valid(niz_t t);
 
+/* ---- fixed functions ------------------------------------------------------------------------ */
+
+/** The type of a tensor that has no value yet. */
+typedef struct niz_type_spec {
+    niz_dtype dtype;
+    niz_shape shape;
+} niz_type_spec;
+
+/** Records a function once: in[0 .. n_in-1] are its inputs; out[0 .. n_out-1] are to be set. */
+typedef void niz_fn_body(niz *z, void *arg, const niz_t *in, niz_t *out);
+
+/** A fixed function: a step whose form does not change, recorded and planned once. */
+typedef struct niz_fn niz_fn;
+
+/** Records body, as in a step of its own, and plans it; niz_call then runs it with no recording at
+ *  all, and gives the bits that recording it each time would give.
+ *
+ *    static void train(niz *z, void *opt, const niz_t *in, niz_t *out)
+ *    {
+ *        out[0] = niz_cross_entropy(net(in[0]), in[1]);
+ *        niz_minimize(opt, out[0]);
+ *    }
+ *    niz_type_spec in[] = {{NIZ_F32, NIZ_SHAPE(64, 784)}, {NIZ_I32, NIZ_SHAPE(64)}};
+ *    niz_fn *step = niz_compile(z, train, &opt, 2, in, 1);
+ *    for (...) niz_call(step, (const void *const[]){images, labels}, (void *const[]){&loss});
+ *
+ *  Of the calls are: the inputs, the parameters (which body may assign), the states of optimisers,
+ *  and random draws, which go on as if each call were a recorded step.  Of the time of niz_compile
+ *  is all else that body sees: C numbers, niz_scalar, niz_copy_from, niz_set_training, an
+ *  optimiser's numbers; what is to change is an input.  A learning rate is one as
+ *  opt->rate = in[2], f64 [] (niz/nn.h).  Memory given to niz_from is read at each call.
+ *  arg is handed on to body and not used afterwards.
+ *
+ *  Scopes around niz_compile apply to the names in body; tensors from around it are refused
+ *  (NIZ_E_STALE: give them as inputs), and so is within body what needs values: niz_run, niz_item,
+ *  niz_read, NIZ_STEP and niz_call (NIZ_E_ARGUMENT).  Pending assignments run first.  NULL on any
+ *  error.  The function is freed by niz_fn_free, or with its context. */
+NIZ_API niz_fn *niz_compile_at(niz_at at, niz *z, niz_fn_body *body, void *arg, int n_in,
+                               const niz_type_spec *in, int n_out);
+
+/** Runs f: in[i] is the memory of input i (unchanged and row-major, as for niz_from), out[i] where
+ *  output i goes, of the size that niz_fn_type tells; out[i] NULL: it is not wanted (out NULL: none
+ *  of them).  An output's memory overlaps no other's and no input's.  Assignments pending in a
+ *  running step run first; those of f are committed, so that values which that step would compute
+ *  from a parameter as it was before are NIZ_E_VERSION.  On an error nothing is committed, and
+ *  outputs are undefined: NIZ_E_ARGUMENT (no memory given for an input), NIZ_E_INDEX, NIZ_E_NAN,
+ *  NIZ_E_MEMORY. */
+NIZ_API niz_status niz_call_at(niz_at at, niz_fn *f, const void *const *in, void *const *out);
+
+/** The type of output i; outside 0 .. n_out-1: f32 []. */
+NIZ_API niz_type_spec niz_fn_type(const niz_fn *f, int i);
+
+/** Frees f, which may be NULL. */
+NIZ_API void niz_fn_free(niz_fn *f);
+
 /* ---- looking at graphs ---------------------------------------------------------------------- */
 
 /** The graph of the outputs as text, one node a line, which niz_parse reads back. */
@@ -459,6 +526,8 @@ NIZ_API bool niz_shape_equal(const niz_shape *a, const niz_shape *b);
     niz_run_at(NIZ_HERE, z, (int)(sizeof((niz_t[]){__VA_ARGS__}) / sizeof(niz_t)),                 \
                (niz_t[]){__VA_ARGS__})
 #define niz_item(...) niz_item_at(NIZ_HERE, __VA_ARGS__)
+#define niz_compile(...) niz_compile_at(NIZ_HERE, __VA_ARGS__)
+#define niz_call(...) niz_call_at(NIZ_HERE, __VA_ARGS__)
 #define niz_read(...) niz_read_at(NIZ_HERE, __VA_ARGS__)
 
 #else
@@ -603,6 +672,15 @@ inline niz_status niz_run_list(niz *z, std::initializer_list<niz_t> want, NIZ_CP
     return niz_run_at(niz_at{file, line}, z, static_cast<int>(want.size()), want.begin());
 }
 #define NIZ_RUN(z, ...) niz_run_list(z, {__VA_ARGS__})
+inline niz_fn *niz_compile(niz *z, niz_fn_body *body, void *arg, int n_in, const niz_type_spec *in,
+                           int n_out, NIZ_CPP_AT)
+{
+    return niz_compile_at(niz_at{file, line}, z, body, arg, n_in, in, n_out);
+}
+inline niz_status niz_call(niz_fn *f, const void *const *in, void *const *out, NIZ_CPP_AT)
+{
+    return niz_call_at(niz_at{file, line}, f, in, out);
+}
 inline double niz_item(niz_t t, NIZ_CPP_AT) { return niz_item_at(niz_at{file, line}, t); }
 inline niz_status niz_read(niz_t t, void *out, size_t bytes, NIZ_CPP_AT)
 {

@@ -235,6 +235,7 @@ typedef struct niz_optim {
     double momentum;                   /* sgd */
     bool nesterov;                     /* sgd */
     double beta1, beta2, eps;          /* adam, adamw */
+    niz_t rate; /* f64 []: the learning rate as a tensor, in place of lr; see niz_compile */
 } niz_optim;
 
 /** g = dloss/dp (+ l2 p);  without momentum p -= lr g;  with it, v starting at 0:

@@ -38,7 +38,8 @@ static niz_t niz_blame_alone(niz_blamer *b, uint32_t id, niz_t *x, int *n_float,
         floats[(*n_float)++] = x[i];
     }
     niz_place_state s = niz_place_begin(r, n.place, NULL);
-    niz_t y = niz_apply_in(r->z, n.place->at, n.op, n.n_arg, x, niz_node_attrs(&n));
+    niz_attrs attr = niz_node_attrs(&n);
+    niz_t y = niz_apply_in(r->z, n.place->at, n.op, n.n_arg, x, &attr);
     niz_place_end(r, s);
     return y;
 }

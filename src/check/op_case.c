@@ -201,5 +201,5 @@ niz_t niz_case_operand(niz_recording *r, const niz_case *c, int k)
 niz_t niz_case_apply(niz_recording *r, const niz_case *c, niz_t *x)
 {
     for (int k = 0; k < c->n; k++) x[k] = niz_case_operand(r, c, k);
-    return niz_apply_in(r->z, NIZ_OP_AT, c->op, c->n, x, c->attr);
+    return niz_apply_in(r->z, NIZ_OP_AT, c->op, c->n, x, &c->attr);
 }

@@ -12,7 +12,7 @@
 static niz_t niz_rule_function(niz *z, int n, const niz_t *x, void *arg)
 {
     const niz_case *c = arg;
-    return niz_apply_in(z, NIZ_OP_AT, c->op, n, x, c->attr);
+    return niz_apply_in(z, NIZ_OP_AT, c->op, n, x, &c->attr);
 }
 
 /* A floating result of floating operands, not too large. */

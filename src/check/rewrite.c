@@ -113,7 +113,7 @@ static niz_t niz_rewrite_apply(niz_rewriter *w, const niz_node *n)
     if (n->op == &niz_op_assign) return x[0]; /* parameters do not exist here */
     if (n->n_attr) niz_rewrite_attrs(w, n, attr);
     niz_place_state s = niz_place_begin(to, n->place, NULL);
-    niz_t y = niz_apply_in(to->z, n->place->at, n->op, n->n_arg, x, (niz_attrs){n->n_attr, attr});
+    niz_t y = niz_apply_in(to->z, n->place->at, n->op, n->n_arg, x, &(niz_attrs){n->n_attr, attr});
     niz_place_end(to, s);
     return y;
 }

@@ -1,16 +1,8 @@
 /* arena.c - see arena.h.  SPDX-License-Identifier: MIT */
 #include "core/arena.h"
 
-#include <string.h>
-
 #define FIRST_CHUNK ((size_t)16 << 10)
 #define LAST_CHUNK ((size_t)1 << 20)
-
-struct niz_chunk {
-    niz_chunk *next;
-    size_t size; /* bytes of data */
-    _Alignas(16) unsigned char data[];
-};
 
 void niz_arena_init(niz_arena *a, niz *z)
 {
@@ -52,21 +44,11 @@ static bool niz_arena_grow(niz_arena *a, size_t bytes)
     return true;
 }
 
-void *niz_arena_alloc(niz_arena *a, size_t bytes)
+void *niz_arena_more(niz_arena *a, size_t bytes)
 {
-    bytes = (bytes + 7) & ~(size_t)7;
-    if (!a->now || a->now->size - a->used < bytes)
-        if (!niz_arena_grow(a, bytes)) return NULL;
-    void *p = a->now->data + a->used;
-    a->used += bytes;
-    return p;
-}
-
-void *niz_arena_copy(niz_arena *a, const void *p, size_t bytes)
-{
-    void *q = niz_arena_alloc(a, bytes);
-    if (q && bytes) memcpy(q, p, bytes);
-    return q;
+    if (!niz_arena_grow(a, bytes)) return NULL;
+    a->used = bytes;
+    return a->now->data;
 }
 
 niz_mark niz_arena_mark(const niz_arena *a)

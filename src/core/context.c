@@ -45,16 +45,9 @@ void niz_close(niz *z)
     niz_fail(z, (niz_at){0}, NIZ_E_STALE, "the context is closed (niz_close within a step)");
 }
 
-void niz_guard_begin(niz *z)
+void niz_guard_last(niz *z)
 {
-    z->guards++;
-}
-
-bool niz_guard_end(niz *z)
-{
-    bool gone = --z->guards == 0 && z->closing;
-    if (gone) niz_context_free(z);
-    return gone;
+    niz_context_free(z);
 }
 
 /* A size is kept before each piece so that bytes_now is exact whatever the allocator. */

@@ -38,8 +38,17 @@ niz_status niz_context_fail(niz *z, niz_status status, const char *prefix, const
 bool niz_grow(niz *z, void *array, size_t element, size_t *capacity, size_t n);
 
 /** A guard (step, scope, function) of the context begins or ends.  True: the context is gone. */
-void niz_guard_begin(niz *z);
-bool niz_guard_end(niz *z);
+static inline void niz_guard_begin(niz *z)
+{
+    z->guards++;
+}
+void niz_guard_last(niz *z); /* frees the context that was closed before its guards ended */
+static inline bool niz_guard_end(niz *z)
+{
+    bool gone = --z->guards == 0 && z->closing;
+    if (gone) niz_guard_last(z);
+    return gone;
+}
 
 /** Says a rare remark through the log callback. */
 void niz_remark(niz *z, const char *format, ...) NIZ_PRINTF(2, 3);

@@ -4,12 +4,16 @@
 #include "core/type.h"
 #include "diff/diff.h"
 
-static bool niz_cone_handles(niz_cone *c, niz_at at, const char *what, int n, const niz_t *t)
+static bool niz_cone_handles(niz_cone *c, niz_at at, const char *name, const char *of, int n,
+                             const niz_t *t)
 {
     for (int i = 0; i < n; i++) {
+        bool lives = niz_handle_lives(c->r, t[i]);
+        if (lives && niz_dtype_is_float((niz_dtype)c->r->g.node[t[i].id].dtype)) continue;
+        char what[64];
+        snprintf(what, sizeof what, "%s: %s", name, of);
         const niz_node *node = niz_handle_node(c->r, at, t[i], what);
         if (!node) return false;
-        if (niz_dtype_is_float((niz_dtype)node->dtype)) continue;
         niz_fail(c->r->z, at, NIZ_E_DTYPE, "%s must be f32 or f64, not %s", what,
                  niz_type_text((niz_dtype)node->dtype, node->shape).text);
         return false;
@@ -23,10 +27,8 @@ bool niz_cone_find(niz_cone *c, niz_at at, const char *name, int n_x, const niz_
     *c = (niz_cone){0};
     niz *z = n_y ? niz_context_of(n_y, y) : niz_context_of(n_x, x);
     if (!(c->r = niz_recording_of(z)) || z->status) return false;
-    char what_x[64], what_y[64];
-    snprintf(what_x, sizeof what_x, "%s: a variable", name);
-    snprintf(what_y, sizeof what_y, "%s: a value", name);
-    if (!niz_cone_handles(c, at, what_x, n_x, x) || !niz_cone_handles(c, at, what_y, n_y, y))
+    if (!niz_cone_handles(c, at, name, "a variable", n_x, x) ||
+        !niz_cone_handles(c, at, name, "a value", n_y, y))
         return false;
     c->lo = c->r->g.n;
     for (int i = 0; i < n_x; i++)

@@ -89,16 +89,22 @@ static bool niz_reverse_begin(niz_reverse *s, niz_at at, const char *name, int n
     return true;
 }
 
+static bool niz_reverse_lives(niz_recording *r, niz_at at, const char *name, const char *of,
+                              niz_t t)
+{
+    if (niz_handle_lives(r, t)) return true;
+    char what[64];
+    snprintf(what, sizeof what, "%s: %s", name, of);
+    return niz_handle_node(r, at, t, what);
+}
+
 static bool niz_reverse_types_fit(niz_at at, const char *name, int n, const niz_t *y,
                                   const niz_t *gy)
 {
-    char what_y[64], what_gy[64];
-    snprintf(what_y, sizeof what_y, "%s: a value", name);
-    snprintf(what_gy, sizeof what_gy, "%s: a cotangent", name);
     for (int i = 0; i < n; i++) {
         niz_recording *r = niz_recording_of(y[i].z);
-        if (!r || r->z->status || !niz_handle_node(r, at, y[i], what_y) ||
-            !niz_handle_node(r, at, gy[i], what_gy))
+        if (!r || r->z->status || !niz_reverse_lives(r, at, name, "a value", y[i]) ||
+            !niz_reverse_lives(r, at, name, "a cotangent", gy[i]))
             return false;
         niz_shape a = niz_shape_of(y[i]), b = niz_shape_of(gy[i]);
         if (niz_shape_equal(&a, &b) && niz_dtype_of(y[i]) == niz_dtype_of(gy[i])) continue;

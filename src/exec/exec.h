@@ -23,7 +23,7 @@ typedef struct niz_live {
     size_t number_capacity, epoch_capacity;
     uint32_t *id; /* live nodes, ascending: a topological order */
     size_t n, id_capacity;
-    void **data; /* values of data leaves, in order of first use */
+    const void **data; /* values of data leaves, in order of first use */
     size_t n_data, data_capacity;
     uint32_t *literal; /* live numbers of literals */
     size_t n_literals, literal_capacity;
@@ -33,6 +33,7 @@ typedef struct niz_live {
     size_t out_capacity;
     int n_out, n_want;
     uint32_t lowest, top; /* all live ids are in [lowest, top) */
+    size_t n_args;        /* operands of live nodes in all */
 } niz_live;
 
 typedef enum niz_leaf_kind {
@@ -53,6 +54,11 @@ bool niz_live_begin(niz *z, niz_live *live, uint32_t n);
 
 /** Whether a node needs no computing in this recording now. */
 niz_leaf_kind niz_live_leaf(const niz_recording *r, uint32_t id);
+/** False where niz_live_leaf surely is NIZ_NOT_A_LEAF, as of most nodes. */
+static inline bool niz_live_may_be_leaf(const niz_node *n)
+{
+    return n->data || n->flags & (NIZ_NODE_LEAF | NIZ_NODE_ASSIGN);
+}
 /** Finds the live part of live->out.  False (error set) without memory, or if a value needs a
  *  parameter's overwritten version. */
 bool niz_live_find(niz_recording *r, niz_live *live);
@@ -186,6 +192,7 @@ typedef struct niz_exec {
     size_t n_maps, map_capacity;
     struct niz_jit *jit;         /* NULL: off */
     struct niz_profile *profile; /* NULL: off */
+    niz_fn *functions;           /* fixed ones, the newest first */
     struct niz_pass_total {
         int64_t nodes_in, nodes_out;
         double seconds;
@@ -200,6 +207,8 @@ bool niz_run_collect(niz_exec *e, niz_recording *r, niz_at at, int n, const niz_
 
 /** The plan for the live part: found, or made.  NULL: error set. */
 niz_plan *niz_plan_get(niz_exec *e, niz_recording *r);
+/** A plan for the live part that is in no cache: the caller's.  NULL: error set. */
+niz_plan *niz_plan_own(niz_exec *e, niz_recording *r);
 /** A graph ready for placement, from the live part, through all passes. */
 bool niz_plan_work(niz_exec *e, niz_recording *r, bool literals_as_data, niz_work *work,
                    niz_pass_count *count);
@@ -252,13 +261,28 @@ bool niz_fold(niz *z, const niz_graph *g, const niz_op *op, int n, const uint32_
 int64_t niz_constant_bits(niz_dtype dtype, double v);
 bool niz_constant_value(niz_dtype dtype, const void *p, double *v);
 
+/** Frees all fixed functions (call.c). */
+void niz_fns_free(niz_exec *e);
+
 /** Counts a pipeline's run; NIZ_STATS=1 prints all counts when the context closes (stats.c). */
 void niz_stats_add(niz_exec *e, const niz_pass_count *count);
 void niz_stats_print(niz_exec *e);
 
-/** Runs a plan on the live part: outputs to out[0..n_want-1], parameters committed at the end.
- *  False (error set): nothing is committed. */
-bool niz_plan_run(niz_exec *e, niz_recording *r, niz_plan *plan, void *const *out);
+/** What a plan runs on beside the parameters. */
+typedef struct niz_bind {
+    const niz_graph *g; /* for messages: task t is about node id[t->origin] of it */
+    const uint32_t *id;
+    const void *const *data; /* of each slot */
+    size_t n_data;
+    const int64_t *literal; /* slots from n_data on: literals that became data, eight bytes each */
+} niz_bind;
+
+/** Runs a plan: outputs to out[0..n_want-1], parameters committed at the end.  False (error set):
+ *  nothing is committed. */
+bool niz_plan_run(niz_exec *e, niz_recording *r, niz_plan *plan, const niz_bind *bind,
+                  void *const *out);
+/** The values that the live part has now, for a plan of it.  False: error set. */
+bool niz_run_bind(niz_exec *e, const niz_recording *r, const niz_plan *plan, niz_bind *bind);
 
 /** Runs f on pieces of [0, units) by up to `threads` threads. */
 typedef void niz_piece(void *state, int thread, int64_t begin, int64_t end);

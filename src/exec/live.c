@@ -14,7 +14,7 @@
 niz_leaf_kind niz_live_leaf(const niz_recording *r, uint32_t id)
 {
     const niz_node *n = &r->g.node[id];
-    bool is_assign = n->op == &niz_op_assign;
+    bool is_assign = n->flags & NIZ_NODE_ASSIGN;
     if (is_assign && r->param[n->attr[0]].pending == id && !r->hold_assignments)
         return NIZ_NOT_A_LEAF; /* to be committed, even if its value is known */
     if (n->data) return NIZ_LEAF_DATA;
@@ -44,25 +44,34 @@ bool niz_live_begin(niz *z, niz_live *live, uint32_t n)
 /* Marks what the outputs need; gives the first node that reads an overwritten version. */
 static uint32_t niz_live_mark(const niz_recording *r, niz_live *live, const uint32_t *out, int n)
 {
+    const niz_node *nodes = r->g.node;
     uint32_t lowest = r->g.n, stale = NIZ_NONE, top = 0;
+    uint32_t *epoch = live->epoch, now = live->now;
+    size_t n_args = 0;
     for (int i = 0; i < n; i++) {
-        live->epoch[out[i]] = live->now;
+        epoch[out[i]] = now;
         if (out[i] < lowest) lowest = out[i];
         if (out[i] >= top) top = out[i] + 1;
     }
     for (uint32_t id = top; id-- > lowest;) {
-        if (!niz_live_has(live, id)) continue;
-        const niz_node *node = &r->g.node[id];
-        niz_leaf_kind leaf = niz_live_leaf(r, id);
-        if (leaf == NIZ_LEAF_PARAM && node->version != r->param[node->attr[0]].version) stale = id;
-        if (leaf != NIZ_NOT_A_LEAF) continue;
-        for (int i = 0; i < node->n_arg; i++) {
-            live->epoch[node->arg[i]] = live->now;
-            if (node->arg[i] < lowest) lowest = node->arg[i];
+        if (epoch[id] != now) continue;
+        const niz_node *x = &nodes[id];
+        if (niz_live_may_be_leaf(x)) {
+            niz_leaf_kind leaf = niz_live_leaf(r, id);
+            bool is_param = leaf == NIZ_LEAF_PARAM;
+            if (is_param && x->version != r->param[x->attr[0]].version) stale = id;
+            if (leaf != NIZ_NOT_A_LEAF) continue;
+        }
+        n_args += x->n_arg;
+        for (int i = 0; i < x->n_arg; i++) {
+            uint32_t arg = x->arg[i];
+            epoch[arg] = now;
+            if (arg < lowest) lowest = arg;
         }
     }
-    live->lowest = lowest;
+    live->lowest = n ? lowest : 0;
     live->top = top;
+    live->n_args = n_args;
     return stale;
 }
 
@@ -92,46 +101,7 @@ static bool niz_live_stale(niz_recording *r, niz_live *live)
     return false;
 }
 
-static bool niz_live_push(niz *z, uint32_t **list, size_t *n, size_t *capacity, uint32_t v)
-{
-    if (!niz_grow(z, list, sizeof **list, capacity, *n + 1)) return false;
-    (*list)[(*n)++] = v;
-    return true;
-}
-
-static bool niz_live_number(niz_recording *r, niz_live *live)
-{
-    live->n = live->n_data = live->n_literals = 0;
-    for (uint32_t id = live->lowest; id < live->top; id++) {
-        if (!niz_live_has(live, id)) continue;
-        live->number[id] = (uint32_t)live->n;
-        niz_leaf_kind leaf = niz_live_leaf(r, id);
-        if (!niz_live_push(r->z, &live->id, &live->n, &live->id_capacity, id)) return false;
-        if (leaf == NIZ_LEAF_LITERAL &&
-            !niz_live_push(r->z, &live->literal, &live->n_literals, &live->literal_capacity,
-                           (uint32_t)live->n - 1))
-            return false;
-        if (leaf != NIZ_LEAF_DATA) continue;
-        if (!niz_grow(r->z, &live->data, sizeof *live->data, &live->data_capacity,
-                      live->n_data + 1))
-            return false;
-        live->data[live->n_data++] = r->g.node[id].data;
-    }
-    return true;
-}
-
-bool niz_live_find(niz_recording *r, niz_live *live)
-{
-    if (!niz_live_begin(r->z, live, r->g.n)) return false;
-    if (niz_live_mark(r, live, live->out, live->n_out) != NIZ_NONE) return niz_live_stale(r, live);
-    if (!niz_live_number(r, live)) return false;
-    /* words for the key: at most two of a signature, one an operand, the outputs */
-    size_t words = 4 + (size_t)live->n_out;
-    for (size_t i = 0; i < live->n; i++) words += 2u + r->g.node[live->id[i]].n_arg;
-    return niz_grow(r->z, &live->words, sizeof *live->words, &live->word_capacity, words);
-}
-
-/* ---- the key -------------------------------------------------------------------------------- */
+/* ---- numbering, and what is hashed ---------------------------------------------------------- */
 
 static uint32_t *niz_live_put(uint32_t *w, uint64_t v)
 {
@@ -146,29 +116,105 @@ static uint64_t niz_live_leaf_word(const niz_node *n, uint64_t kind)
                                 kind << 16 | (uint64_t)n->dtype << 8 | (uint64_t)n->shape->rank);
 }
 
-XXH128_hash_t niz_live_key(const niz_recording *r, niz_live *live, bool literals_as_data)
+static uint64_t niz_live_word(const niz_node *n, niz_leaf_kind leaf, bool literals_as_data)
+{
+    switch (leaf) {
+    case NIZ_LEAF_DATA: return niz_live_leaf_word(n, 1);
+    case NIZ_LEAF_PARAM: return niz_live_leaf_word(n, 2 + 4 * (uint64_t)n->attr[0]);
+    case NIZ_LEAF_LITERAL: return literals_as_data ? niz_live_leaf_word(n, 3) : n->sig;
+    default: return n->sig;
+    }
+}
+
+/* Notes a leaf's value, or which node it is. */
+static bool niz_live_note(niz *z, niz_live *live, const niz_node *n, niz_leaf_kind leaf,
+                          uint32_t number)
+{
+    if (leaf == NIZ_LEAF_LITERAL) {
+        if (!niz_grow(z, &live->literal, sizeof *live->literal, &live->literal_capacity,
+                      live->n_literals + 1))
+            return false;
+        live->literal[live->n_literals++] = number;
+    } else if (leaf == NIZ_LEAF_DATA) {
+        if (!niz_grow(z, &live->data, sizeof *live->data, &live->data_capacity, live->n_data + 1))
+            return false;
+        live->data[live->n_data++] = n->data;
+    }
+    return true;
+}
+
+/* One pass up from the lowest: each live node gets its number and puts its words, two of its
+ * signature and one an operand.  Only locals in the loop, and few calls: it is most of what finding a
+ * plan costs. */
+static bool niz_live_number(niz_recording *r, niz_live *live)
+{
+    const niz_node *node = r->g.node;
+    const uint32_t *epoch = live->epoch, now = live->now, top = live->top;
+    uint32_t *number = live->number, *id_of = live->id, n = 0;
+    uint32_t *w = live->words;
+    for (uint32_t id = live->lowest; id < top; id++) {
+        if (epoch[id] != now) continue;
+        const niz_node *x = &node[id];
+        const uint32_t *arg = x->arg;
+        number[id] = n;
+        id_of[n++] = id;
+        if (niz_live_may_be_leaf(x)) {
+            niz_leaf_kind leaf = niz_live_leaf(r, id);
+            if (leaf != NIZ_NOT_A_LEAF) {
+                w = niz_live_put(w, niz_live_word(x, leaf, false));
+                if (!niz_live_note(r->z, live, x, leaf, n - 1)) return false;
+                continue;
+            }
+        }
+        w = niz_live_put(w, x->sig);
+        for (int a = 0; a < x->n_arg; a++) w[a] = number[arg[a]];
+        w += x->n_arg;
+    }
+    live->n = n;
+    live->n_words = (size_t)(w - live->words);
+    return true;
+}
+
+bool niz_live_find(niz_recording *r, niz_live *live)
+{
+    if (!niz_live_begin(r->z, live, r->g.n)) return false;
+    if (niz_live_mark(r, live, live->out, live->n_out) != NIZ_NONE) return niz_live_stale(r, live);
+    size_t nodes = live->top - live->lowest;
+    size_t words = 2 * nodes + live->n_args + (size_t)live->n_out + 3;
+    live->n_data = live->n_literals = 0;
+    return niz_grow(r->z, &live->id, sizeof *live->id, &live->id_capacity, nodes) &&
+           niz_grow(r->z, &live->words, sizeof *live->words, &live->word_capacity, words) &&
+           niz_live_number(r, live);
+}
+
+/* ---- the key -------------------------------------------------------------------------------- */
+
+/* Puts the words of the literals anew, with or without their values. */
+static void niz_live_literals(const niz_recording *r, niz_live *live, bool as_data)
 {
     uint32_t *w = live->words;
-    for (size_t i = 0; i < live->n; i++) {
+    size_t next = 0;
+    for (uint32_t i = 0; i < live->n && next < live->n_literals; i++) {
         const niz_node *n = &r->g.node[live->id[i]];
-        switch (niz_live_leaf(r, live->id[i])) {
-        case NIZ_LEAF_DATA: w = niz_live_put(w, niz_live_leaf_word(n, 1)); continue;
-        case NIZ_LEAF_PARAM:
-            w = niz_live_put(w, niz_live_leaf_word(n, 2 + 4 * (uint64_t)n->attr[0]));
-            continue;
-        case NIZ_LEAF_LITERAL:
-            w = niz_live_put(w, literals_as_data ? niz_live_leaf_word(n, 3) : n->sig);
-            continue;
-        default: break;
+        if (live->literal[next] == i) {
+            niz_live_put(w, niz_live_word(n, NIZ_LEAF_LITERAL, as_data));
+            next++;
         }
-        w = niz_live_put(w, n->sig);
-        for (int a = 0; a < n->n_arg; a++) *w++ = live->number[n->arg[a]];
+        w += 2 + (niz_live_leaf(r, live->id[i]) == NIZ_NOT_A_LEAF ? n->n_arg : 0);
     }
+}
+
+XXH128_hash_t niz_live_key(const niz_recording *r, niz_live *live, bool literals_as_data)
+{
+    uint32_t *w = live->words + live->n_words;
+    if (literals_as_data) niz_live_literals(r, live, true);
     for (int i = 0; i < live->n_out; i++) *w++ = live->number[live->out[i]];
     *w++ = (uint32_t)live->n_want;
     *w++ = (uint32_t)live->n_out;
     *w++ = literals_as_data;
-    return XXH3_128bits(live->words, sizeof *w * (size_t)(w - live->words));
+    XXH128_hash_t key = XXH3_128bits(live->words, sizeof *w * (size_t)(w - live->words));
+    if (literals_as_data) niz_live_literals(r, live, false);
+    return key;
 }
 
 void niz_live_free(niz *z, niz_live *live)

@@ -126,6 +126,13 @@ void niz_plan_free(niz_exec *e, niz_plan *p)
     niz_free(e->z, p);
 }
 
+niz_plan *niz_plan_own(niz_exec *e, niz_recording *r)
+{
+    XXH128_hash_t key = niz_live_key(r, &e->live, false);
+    e->z->stats.plans_made++;
+    return niz_plan_make(e, r, key, key, false);
+}
+
 /* ---- the cache ------------------------------------------------------------------------------ */
 
 /* The list by last use: e->newest ... e->oldest. */

@@ -16,6 +16,7 @@ static void niz_exec_free(niz *z, void *state)
     niz_exec *e = state;
     niz_stats_print(e);
     niz_profile_close(e->profile);
+    niz_fns_free(e);
     niz_plans_free(e);
     niz_jit_close(e);
     niz_maps_free(e);
@@ -120,20 +121,48 @@ static void niz_run_keep(niz_exec *e, niz_recording *r, void **out, bool ok)
     for (int i = live->n_want; ok && i < live->n_out; i++) niz_param_committed(r, live->out[i]);
 }
 
+bool niz_run_bind(niz_exec *e, const niz_recording *r, const niz_plan *plan, niz_bind *bind)
+{
+    const niz_live *live = &e->live;
+    *bind = (niz_bind){&r->g, live->id, live->data, live->n_data, NULL};
+    if (!plan->literals_as_data) return true;
+    if (!niz_grow(e->z, &e->literal, sizeof *e->literal, &e->literal_capacity, live->n_literals))
+        return false;
+    for (size_t i = 0; i < live->n_literals; i++) {
+        const niz_node *n = &r->g.node[live->id[live->literal[i]]];
+        double v;
+        memcpy(&v, n->attr, sizeof v);
+        e->literal[i] = niz_constant_bits((niz_dtype)n->dtype, v);
+    }
+    bind->literal = e->literal;
+    return true;
+}
+
+/* A fixed function's inputs have no values while it is recorded; parameters it makes may start. */
+static bool niz_run_may(niz_recording *r, niz_at at)
+{
+    if (!r->trace || r->hold_assignments) return true;
+    niz_fail_of(r->z, at, "run", NIZ_E_ARGUMENT,
+                "nothing can be run or read in a function that is compiled: its inputs have no "
+                "values yet");
+    return false;
+}
+
 niz_status niz_run_at(niz_at at, niz *z, int n, const niz_t *want)
 {
     NIZ_CONTROL; /* for what planning computes: constants, folding */
     niz_recording *r = niz_recording_of(z);
     if (!r || z->status) return niz_error(z);
     niz_exec *e = niz_exec_of(z);
-    if (!e || !niz_run_collect(e, r, at, n, want)) return z->status;
+    if (!e || !niz_run_may(r, at) || !niz_run_collect(e, r, at, n, want)) return z->status;
     if (!e->live.n_out) return NIZ_OK;
     z->stats.runs++;
     if (!niz_live_find(r, &e->live)) return z->status;
     niz_plan *plan = niz_plan_get(e, r);
-    void **out = plan ? niz_run_outputs(e, r) : NULL;
+    niz_bind bind;
+    void **out = plan && niz_run_bind(e, r, plan, &bind) ? niz_run_outputs(e, r) : NULL;
     if (!out) return z->status;
-    niz_run_keep(e, r, out, niz_plan_run(e, r, plan, out));
+    niz_run_keep(e, r, out, niz_plan_run(e, r, plan, &bind, out));
     niz_free(z, out);
     return z->status;
 }

@@ -19,7 +19,7 @@
 
 typedef struct niz_run_state {
     niz_exec *e;
-    const niz_recording *r;
+    const niz_bind *bind;
     const niz_program *program;
     const niz_task *task;
     void *buffer[NIZ_MAX_ARITY + 1];
@@ -167,35 +167,27 @@ static bool niz_run_memory(niz_exec *e, const niz_program *p)
         e->scratch_bytes = scratch;
     }
     return niz_run_grow(e->z, &e->arena, &e->arena_bytes, (size_t)p->arena_bytes) &&
-           niz_grow(e->z, &e->base, sizeof *e->base, &e->base_capacity, p->n_bases + 1) &&
-           niz_grow(e->z, &e->literal, sizeof *e->literal, &e->literal_capacity,
-                    e->live.n_literals + 1);
+           niz_grow(e->z, &e->base, sizeof *e->base, &e->base_capacity, p->n_bases + 1);
 }
 
-static void *niz_run_leaf(niz_exec *e, const niz_program *p, const niz_base *b)
+static const void *niz_run_leaf(const niz_bind *bind, const niz_program *p, const niz_base *b)
 {
     if (b->constant) return &p->constant[b->value];
     size_t slot = (size_t)b->value;
-    return slot < e->live.n_data ? e->live.data[slot] : &e->literal[slot - e->live.n_data];
+    return slot < bind->n_data ? bind->data[slot] : &bind->literal[slot - bind->n_data];
 }
 
 static void niz_run_bases(niz_exec *e, const niz_recording *r, const niz_program *p,
-                          bool literals_as_data, void *const *out)
+                          const niz_bind *bind, void *const *out)
 {
     char *arena = (char *)(((uintptr_t)e->arena + 63) & ~(uintptr_t)63);
-    for (size_t i = 0; literals_as_data && i < e->live.n_literals; i++) {
-        const niz_node *n = &r->g.node[e->live.id[e->live.literal[i]]];
-        double v;
-        memcpy(&v, n->attr, sizeof v);
-        e->literal[i] = niz_constant_bits((niz_dtype)n->dtype, v);
-    }
     for (size_t i = 0; i < p->n_bases; i++) {
         const niz_base *b = &p->base[i];
         switch (b->home) {
         case NIZ_HOME_ARENA: e->base[i] = arena + b->value; break;
         case NIZ_HOME_OUTPUT: e->base[i] = out[b->value]; break;
         case NIZ_HOME_PARAM: e->base[i] = r->param[b->value].data; break;
-        default: e->base[i] = niz_run_leaf(e, p, b);
+        default: e->base[i] = (void *)niz_run_leaf(bind, p, b);
         }
     }
 }
@@ -205,7 +197,7 @@ static void niz_run_bases(niz_exec *e, const niz_recording *r, const niz_program
 /* The user's line of a task: places belong to the recording of this run, not to the plan. */
 static const niz_place *niz_run_place(const niz_run_state *s)
 {
-    return s->r->g.node[s->e->live.id[s->task->origin]].place;
+    return s->bind->g->node[s->bind->id[s->task->origin]].place;
 }
 
 static bool niz_run_bad_index(const niz_run_state *s)
@@ -276,13 +268,14 @@ static bool niz_run_task(niz_run_state *s)
     return !s->e->z->options.trap_nan || niz_run_trap(s);
 }
 
-bool niz_plan_run(niz_exec *e, niz_recording *r, niz_plan *plan, void *const *out)
+bool niz_plan_run(niz_exec *e, niz_recording *r, niz_plan *plan, const niz_bind *bind,
+                  void *const *out)
 {
     const niz_program *p = niz_jit_ready(e, plan) ? &plan->compiled : &plan->interpreted;
     double begin = e->profile ? niz_profile_now(e->profile) : 0;
     if (!niz_run_memory(e, p)) return false;
-    niz_run_bases(e, r, p, plan->literals_as_data, out);
-    niz_run_state s = {.e = e, .r = r, .program = p};
+    niz_run_bases(e, r, p, bind, out);
+    niz_run_state s = {.e = e, .bind = bind, .program = p};
     for (size_t i = 0; i < p->n_tasks; i++) {
         s.task = &p->task[i];
         if (!niz_run_task(&s)) return false;

@@ -22,178 +22,6 @@ void niz_graph_free(niz_graph *g)
     *g = (niz_graph){.z = g->z};
 }
 
-/* ---- hashes --------------------------------------------------------------------------------- */
-
-/* What a node computes, but for its operands. */
-static uint64_t niz_node_sig(uint64_t op_hash, const niz_node_spec *s)
-{
-    int64_t words[1 + NIZ_MAX_RANK + NIZ_MAX_ATTR];
-    int n = 0;
-    words[n++] = (int64_t)(((uint64_t)s->dtype << 8 | (uint64_t)s->shape->rank) << 16 |
-                           (uint64_t)s->attr.n);
-    memcpy(words + n, s->shape->dim, sizeof words[0] * (size_t)s->shape->rank);
-    n += s->shape->rank;
-    if (s->attr.n) memcpy(words + n, s->attr.value, sizeof words[0] * (size_t)s->attr.n);
-    n += s->attr.n;
-    return XXH3_64bits_withSeed(words, sizeof words[0] * (size_t)n, op_hash);
-}
-
-static uint32_t niz_node_hash(uint64_t sig, int n, const uint32_t *arg)
-{
-    return (uint32_t)XXH3_64bits_withSeed(arg, sizeof *arg * (size_t)n, sig);
-}
-
-static bool niz_node_is(const niz_node *n, uint64_t sig, const niz_node_spec *s)
-{
-    return n->sig == sig && n->op == s->op && n->dtype == s->dtype && n->n_arg == s->n &&
-           n->n_attr == s->attr.n && niz_shape_equal(n->shape, s->shape) &&
-           (!s->n || !memcmp(n->arg, s->arg, sizeof *s->arg * (size_t)s->n)) &&
-           (!s->attr.n || !memcmp(n->attr, s->attr.value, sizeof(int64_t) * (size_t)s->attr.n));
-}
-
-/* ---- the table of equal nodes --------------------------------------------------------------- */
-
-static void niz_merge_put(niz_graph *g, uint32_t hash, uint32_t id)
-{
-    uint32_t mask = g->table_size - 1, i = hash & mask;
-    while (g->table[i].id != NIZ_NONE) i = (i + 1) & mask;
-    g->table[i].hash = hash;
-    g->table[i].id = id;
-    g->table_used++;
-}
-
-/* Entries go in again in the order of their ids, which keeps "last in, first out" true: removing
- * the newest entry is then just emptying its slot. */
-static bool niz_merge_grow(niz_graph *g)
-{
-    uint32_t size = g->table_size ? g->table_size * 2 : 1024;
-    struct niz_merge_slot *fresh = niz_realloc(g->z, NULL, sizeof *fresh * size);
-    if (!fresh) return false;
-    niz_free(g->z, g->table);
-    g->table = fresh;
-    g->table_size = size;
-    g->table_used = 0;
-    memset(fresh, 0xff, sizeof *fresh * size);
-    for (uint32_t id = 0; id < g->n; id++) {
-        const niz_node *n = &g->node[id];
-        if (!(n->flags & NIZ_NODE_PRIVATE))
-            niz_merge_put(g, niz_node_hash(n->sig, n->n_arg, n->arg), id);
-    }
-    return true;
-}
-
-static uint32_t niz_merge_find(const niz_graph *g, uint32_t hash, uint64_t sig,
-                               const niz_node_spec *s)
-{
-    if (!g->table_size) return NIZ_NONE;
-    uint32_t mask = g->table_size - 1;
-    for (uint32_t i = hash & mask; g->table[i].id != NIZ_NONE; i = (i + 1) & mask)
-        if (g->table[i].hash == hash && niz_node_is(&g->node[g->table[i].id], sig, s))
-            return g->table[i].id;
-    return NIZ_NONE;
-}
-
-static void niz_merge_remove(niz_graph *g, uint32_t id)
-{
-    const niz_node *n = &g->node[id];
-    uint32_t mask = g->table_size - 1;
-    uint32_t i = niz_node_hash(n->sig, n->n_arg, n->arg) & mask;
-    while (g->table[i].id != id) i = (i + 1) & mask;
-    g->table[i].id = NIZ_NONE;
-    g->table_used--;
-}
-
-/* ---- nodes ---------------------------------------------------------------------------------- */
-
-/* Equal neighbours share their shape: of an operand, or of the node before. */
-static const niz_shape *niz_shape_keep(niz_graph *g, const niz_node_spec *s)
-{
-    for (int i = 0; i < s->n; i++)
-        if (niz_shape_equal(g->node[s->arg[i]].shape, s->shape)) return g->node[s->arg[i]].shape;
-    if (g->n && niz_shape_equal(g->node[g->n - 1].shape, s->shape)) return g->node[g->n - 1].shape;
-    return niz_arena_copy(&g->arena, s->shape, sizeof *s->shape);
-}
-
-static uint32_t niz_node_new(niz_graph *g, const niz_node_spec *s, uint64_t sig)
-{
-    if (!niz_grow(g->z, &g->node, sizeof *g->node, &g->capacity, (size_t)g->n + 1)) return NIZ_NONE;
-    const niz_shape *shape = niz_shape_keep(g, s);
-    uint32_t *arg = niz_arena_copy(&g->arena, s->arg, sizeof *arg * (size_t)s->n);
-    int64_t *attr = s->attr.n ? niz_arena_copy(&g->arena, s->attr.value,
-                                               sizeof *attr * (size_t)s->attr.n)
-                              : NULL;
-    if (!shape || !arg || (s->attr.n && !attr)) return NIZ_NONE;
-    g->node[g->n] = (niz_node){
-        .op = s->op,
-        .shape = shape,
-        .attr = attr,
-        .arg = arg,
-        .place = s->place,
-        .sig = sig,
-        .generation = g->generation,
-        .origin = NIZ_NONE,
-        .dtype = (uint8_t)s->dtype,
-        .flags = s->is_private ? NIZ_NODE_PRIVATE : 0,
-        .n_arg = (uint8_t)s->n,
-        .n_attr = (uint8_t)s->attr.n,
-    };
-    return g->n++;
-}
-
-uint32_t niz_graph_add(niz_graph *g, const niz_node_spec *s)
-{
-    uint64_t op_hash = niz_op_table_hash(g->ops, s->op);
-    if (!op_hash) return NIZ_NONE;
-    uint64_t sig = niz_node_sig(op_hash, s);
-    if (s->is_private) return niz_node_new(g, s, sig);
-    uint32_t hash = niz_node_hash(sig, s->n, s->arg);
-    uint32_t id = niz_merge_find(g, hash, sig, s);
-    if (id != NIZ_NONE) return id;
-    if (g->table_used + 1 > g->table_size / 2 && !niz_merge_grow(g)) return NIZ_NONE;
-    id = niz_node_new(g, s, sig);
-    if (id != NIZ_NONE) niz_merge_put(g, hash, id);
-    return id;
-}
-
-bool niz_graph_infer(const niz_graph *g, niz_infer *f, const niz_op *op, int n,
-                     const uint32_t *arg, niz_attrs attr, niz_type types[NIZ_MAX_ARITY])
-{
-    for (int i = 0; i < n; i++) {
-        const niz_node *x = &g->node[arg[i]];
-        types[i] = (niz_type){(niz_dtype)x->dtype, x->shape};
-    }
-    f->op = op;
-    f->n = n;
-    f->x = types;
-    f->attr = attr;
-    f->shape = NULL;
-    f->status = NIZ_OK;
-    f->why[0] = 0;
-    if (!op->infer(f)) return false;
-    const char *fault = f->shape == &f->made ? niz_shape_fault(f->shape) : NULL;
-    return fault ? niz_infer_fail(f, NIZ_E_SHAPE, "%s", fault) : true;
-}
-
-void niz_graph_rewind(niz_graph *g, uint32_t n)
-{
-    while (g->n > n) {
-        niz_node *node = &g->node[g->n - 1];
-        if (!(node->flags & NIZ_NODE_PRIVATE)) niz_merge_remove(g, g->n - 1);
-        if (node->flags & NIZ_NODE_OWNED) niz_free(g->z, node->data);
-        g->n--;
-    }
-}
-
-bool niz_infer_fail(niz_infer *f, niz_status status, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    vsnprintf(f->why, sizeof f->why, format, args);
-    va_end(args);
-    f->status = status;
-    return false;
-}
-
 /* ---- operations met ------------------------------------------------------------------------- */
 
 void niz_op_table_init(niz_op_table *t, niz *z)
@@ -257,18 +85,248 @@ static uint64_t niz_op_table_add(niz_op_table *t, const niz_op *op)
     return t->slot[i].hash;
 }
 
-uint64_t niz_op_table_hash(niz_op_table *t, const niz_op *op)
+/* The slow half: an operation not met yet, or one whose record has changed. */
+static uint64_t niz_op_table_meet(niz_op_table *t, const niz_op *op)
+{
+    if (!t->capacity || !t->slot[niz_op_slot(t, op)].op) return niz_op_table_add(t, op);
+    niz_fail(t->z, (niz_at){0}, NIZ_E_ARGUMENT,
+             "the record of \"%s\" is not what it was: a record must outlive the context and never "
+             "change",
+             op->name);
+    return 0;
+}
+
+static uint64_t niz_op_table_hash(niz_op_table *t, const niz_op *op)
 {
     if (t->capacity) {
         uint32_t i = niz_op_slot(t, op);
         bool same = t->slot[i].name == op->name && t->slot[i].map == op->map;
         if (t->slot[i].op && same) return t->slot[i].hash;
-        if (t->slot[i].op) {
-            niz_fail(t->z, (niz_at){0}, NIZ_E_ARGUMENT,
-                     "the record of \"%s\" is not what it was: a record must outlive the context "
-                     "and never change", op->name);
-            return 0;
-        }
     }
-    return niz_op_table_add(t, op);
+    return niz_op_table_meet(t, op);
+}
+
+/* ---- hashes --------------------------------------------------------------------------------- */
+
+/* What a node computes, but for its operands. */
+static uint64_t niz_node_sig(uint64_t op_hash, const niz_node_spec *s)
+{
+    const int64_t *dim = s->shape->dim, *attr = s->attr.value;
+    int rank = s->shape->rank, n = s->attr.n;
+    uint64_t head = (uint64_t)s->dtype << 16 | (uint64_t)rank << 8 | (uint64_t)n;
+    uint64_t h = niz_mix(op_hash, head, rank & 1 ? (uint64_t)dim[0] : 0);
+    for (int d = rank & 1; d < rank; d += 2) h = niz_mix(h, (uint64_t)dim[d], (uint64_t)dim[d + 1]);
+    for (int i = 0; i < n; i++) h = niz_mix(h, (uint64_t)attr[i], (uint64_t)i);
+    return h;
+}
+
+static uint32_t niz_node_hash(uint64_t sig, int n, const uint32_t *arg)
+{
+    uint64_t h = sig;
+    for (int i = 0; i < n; i += 2) h = niz_mix(h, arg[i], i + 1 < n ? arg[i + 1] : NIZ_NONE);
+    return (uint32_t)(h >> 32);
+}
+
+/* There are one or two words of these: a call of memcmp takes longer than comparing them. */
+static bool niz_args_equal(const uint32_t *a, const uint32_t *b, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (a[i] != b[i]) return false;
+    return true;
+}
+
+static bool niz_words_equal(const int64_t *a, const int64_t *b, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (a[i] != b[i]) return false;
+    return true;
+}
+
+static bool niz_dims_equal(const niz_shape *a, const niz_shape *b)
+{
+    return a == b || (a->rank == b->rank && niz_words_equal(a->dim, b->dim, a->rank));
+}
+
+static bool niz_node_is(const niz_node *n, uint64_t sig, const niz_node_spec *s)
+{
+    return n->sig == sig && n->op == s->op && n->dtype == s->dtype && n->n_arg == s->n &&
+           n->n_attr == s->attr.n && niz_args_equal(n->arg, s->arg, s->n) &&
+           niz_dims_equal(n->shape, s->shape) && niz_words_equal(n->attr, s->attr.value, s->attr.n);
+}
+
+/* ---- the table of equal nodes ------------------------------------------------------------------
+ *
+ * The first slot is near those of the nodes just recorded (users of one operand spread over 1024
+ * slots), so that the part of the table in use stays in the nearest cache; from then on the steps
+ * are the hash's own.  The table is a power of two and steps are odd: they come to every slot. */
+
+static uint32_t niz_merge_first(uint32_t hash, int n, const uint32_t *arg)
+{
+    if (!n) return hash;
+    uint32_t newest = arg[0];
+    for (int i = 1; i < n; i++)
+        if (arg[i] > newest) newest = arg[i];
+    return newest * 3 + (hash & 1023);
+}
+
+static uint32_t niz_merge_next(uint32_t slot, uint32_t hash)
+{
+    return slot + (hash >> 10 | 1);
+}
+
+static void niz_merge_put(niz_graph *g, uint32_t hash, uint32_t id)
+{
+    const niz_node *n = &g->node[id];
+    uint32_t mask = g->table_size - 1, i = niz_merge_first(hash, n->n_arg, n->arg) & mask;
+    while (g->table[i].id != NIZ_NONE) i = niz_merge_next(i, hash) & mask;
+    g->table[i].hash = hash;
+    g->table[i].id = id;
+    g->table_used++;
+}
+
+/* Entries go in again in the order of their ids, which keeps "last in, first out" true: removing
+ * the newest entry is then just emptying its slot. */
+static void niz_merge_fill(niz_graph *g)
+{
+    g->table_used = 0;
+    if (g->table_size) memset(g->table, 0xff, sizeof *g->table * g->table_size);
+    for (uint32_t id = 0; id < g->n; id++)
+        if (!(g->node[id].flags & NIZ_NODE_PRIVATE)) niz_merge_put(g, g->node[id].hash, id);
+}
+
+static bool niz_merge_grow(niz_graph *g)
+{
+    uint32_t size = g->table_size ? g->table_size * 2 : 1024;
+    struct niz_merge_slot *fresh = niz_realloc(g->z, NULL, sizeof *fresh * size);
+    if (!fresh) return false;
+    niz_free(g->z, g->table);
+    g->table = fresh;
+    g->table_size = size;
+    niz_merge_fill(g);
+    return true;
+}
+
+/* The equal node, or NIZ_NONE and the empty slot where it would be. */
+static uint32_t niz_merge_find(const niz_graph *g, uint32_t hash, uint64_t sig,
+                               const niz_node_spec *s, uint32_t *slot)
+{
+    uint32_t mask = g->table_size - 1, i = niz_merge_first(hash, s->n, s->arg) & mask;
+    for (; g->table[i].id != NIZ_NONE; i = niz_merge_next(i, hash) & mask)
+        if (g->table[i].hash == hash && niz_node_is(&g->node[g->table[i].id], sig, s))
+            return g->table[i].id;
+    *slot = i;
+    return NIZ_NONE;
+}
+
+static void niz_merge_remove(niz_graph *g, uint32_t id)
+{
+    const niz_node *n = &g->node[id];
+    uint32_t mask = g->table_size - 1, i = niz_merge_first(n->hash, n->n_arg, n->arg) & mask;
+    while (g->table[i].id != id) i = niz_merge_next(i, n->hash) & mask;
+    g->table[i].id = NIZ_NONE;
+    g->table_used--;
+}
+
+/* ---- nodes ---------------------------------------------------------------------------------- */
+
+/* Equal neighbours share their shape: of an operand, or of the node before. */
+static const niz_shape *niz_shape_keep(niz_graph *g, const niz_node_spec *s)
+{
+    for (int i = 0; i < s->n; i++)
+        if (niz_dims_equal(g->node[s->arg[i]].shape, s->shape)) return g->node[s->arg[i]].shape;
+    if (g->n && niz_dims_equal(g->node[g->n - 1].shape, s->shape)) return g->node[g->n - 1].shape;
+    return niz_arena_copy(&g->arena, s->shape, sizeof *s->shape);
+}
+
+static uint32_t niz_node_new(niz_graph *g, const niz_node_spec *s, uint64_t sig, uint32_t hash)
+{
+    if (g->n >= g->capacity &&
+        !niz_grow(g->z, &g->node, sizeof *g->node, &g->capacity, (size_t)g->n + 1))
+        return NIZ_NONE;
+    const niz_shape *shape = niz_shape_keep(g, s);
+    uint32_t *arg = niz_arena_alloc(&g->arena, sizeof *arg * (size_t)s->n);
+    int64_t *attr = s->attr.n ? niz_arena_copy(&g->arena, s->attr.value,
+                                               sizeof *attr * (size_t)s->attr.n)
+                              : NULL;
+    if (!shape || !arg || (s->attr.n && !attr)) return NIZ_NONE;
+    for (int i = 0; i < s->n; i++) arg[i] = s->arg[i];
+    g->node[g->n] = (niz_node){
+        .op = s->op,
+        .shape = shape,
+        .attr = attr,
+        .arg = arg,
+        .place = s->place,
+        .sig = sig,
+        .hash = hash,
+        .generation = g->generation,
+        .origin = NIZ_NONE,
+        .dtype = (uint8_t)s->dtype,
+        .flags = (uint8_t)((s->is_private ? NIZ_NODE_PRIVATE : 0) |
+                           (s->op->form == NIZ_FORM_LEAF ? NIZ_NODE_LEAF : 0)),
+        .n_arg = (uint8_t)s->n,
+        .n_attr = (uint8_t)s->attr.n,
+    };
+    return g->n++;
+}
+
+uint32_t niz_graph_add(niz_graph *g, const niz_node_spec *s)
+{
+    uint64_t op_hash = niz_op_table_hash(g->ops, s->op);
+    if (!op_hash) return NIZ_NONE;
+    uint64_t sig = niz_node_sig(op_hash, s);
+    if (s->is_private) return niz_node_new(g, s, sig, 0);
+    if (g->table_used + 1 > g->table_size / 2 && !niz_merge_grow(g)) return NIZ_NONE;
+    uint32_t hash = niz_node_hash(sig, s->n, s->arg), slot = 0;
+    uint32_t id = niz_merge_find(g, hash, sig, s, &slot);
+    if (id != NIZ_NONE) return id;
+    id = niz_node_new(g, s, sig, hash);
+    if (id == NIZ_NONE) return NIZ_NONE;
+    g->table[slot] = (struct niz_merge_slot){hash, id};
+    g->table_used++;
+    return id;
+}
+
+bool niz_graph_infer(const niz_graph *g, niz_infer *f, const niz_op *op, int n, const uint32_t *arg,
+                     const niz_attrs *attr, niz_type types[NIZ_MAX_ARITY])
+{
+    for (int i = 0; i < n; i++) {
+        const niz_node *x = &g->node[arg[i]];
+        types[i] = (niz_type){(niz_dtype)x->dtype, x->shape};
+    }
+    f->op = op;
+    f->n = n;
+    f->x = types;
+    f->attr.n = attr->n;
+    f->attr.value = attr->value;
+    f->shape = NULL;
+    f->status = NIZ_OK;
+    f->why[0] = 0;
+    if (!op->infer(f)) return false;
+    const char *fault = f->shape == &f->made ? niz_shape_fault(f->shape) : NULL;
+    return fault ? niz_infer_fail(f, NIZ_E_SHAPE, "%s", fault) : true;
+}
+
+/* Where most of a table's nodes go it is emptied and filled again: a slot costs far less to clear
+ * than a node to find. */
+void niz_graph_rewind(niz_graph *g, uint32_t n)
+{
+    if (g->n <= n) return;
+    bool refill = g->n - n > n + g->table_size / 16;
+    while (g->n > n) {
+        niz_node *node = &g->node[g->n - 1];
+        if (!refill && !(node->flags & NIZ_NODE_PRIVATE)) niz_merge_remove(g, g->n - 1);
+        if (node->flags & NIZ_NODE_OWNED) niz_free(g->z, node->data);
+        g->n--;
+    }
+    if (refill) niz_merge_fill(g);
+}
+
+bool niz_infer_fail(niz_infer *f, niz_status status, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(f->why, sizeof f->why, format, args);
+    va_end(args);
+    f->status = status;
+    return false;
 }

@@ -2,7 +2,10 @@
  *
  * Operands have smaller ids than their users, so the array is a topological order and every
  * algorithm on it is a loop.  The same pure operation on the same operands is the same node
- * (hash-consing: XXH3, open addressing).  Recordings and the passes' graphs are both of this kind.
+ * (hash-consing: open addressing).  Recordings and the passes' graphs are both of this kind.
+ *
+ * Recording is the price of defining by running, so a node costs one bump of the arena (its
+ * operands), one probe of the table and 80 bytes; operands hand their shape on to the result.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef NIZ_GRAPH_H
@@ -35,20 +38,24 @@ typedef struct niz_place {
 enum {
     NIZ_NODE_OWNED = 1,   /* .data is this node's to free */
     NIZ_NODE_PRIVATE = 2, /* never merged with an equal one */
+    NIZ_NODE_LEAF = 4,    /* of form LEAF */
+    NIZ_NODE_ASSIGN = 8,  /* in a recording: niz_op_assign */
 };
 
+/* First what finding a plan reads. */
 typedef struct niz_node {
+    uint64_t sig; /* hash of op name, attributes, dtype, shape */
+    const uint32_t *arg;
+    void *data;          /* the value of a data leaf, or one computed for the user; else NULL */
+    uint32_t generation; /* a handle's must be equal */
+    uint8_t dtype, flags, n_arg, n_attr;
     const niz_op *op;
     const niz_shape *shape;
     const int64_t *attr;
-    const uint32_t *arg;
     const niz_place *place;
-    void *data;          /* the value of a data leaf, or one computed for the user; else NULL */
-    uint64_t sig;        /* XXH3 of op name, attributes, dtype, shape */
-    int64_t version;     /* of param and assign: which version of the parameter this is */
-    uint32_t generation; /* a handle's must be equal */
-    uint32_t origin;     /* in a plan's graph: the number of the live node it came from */
-    uint8_t dtype, flags, n_arg, n_attr;
+    int64_t version; /* of param and assign: which version of the parameter this is */
+    uint32_t hash;   /* of sig and operands */
+    uint32_t origin; /* in a plan's graph: the number of the live node it came from */
 } niz_node;
 
 /** The operations a context has met, with the hash of their names: an address is in no hash. */
@@ -96,16 +103,14 @@ typedef struct niz_node_spec {
 uint32_t niz_graph_add(niz_graph *g, const niz_node_spec *s);
 
 /** Types an application (op->infer).  False with f->status and f->why set if it is refused. */
-bool niz_graph_infer(const niz_graph *g, niz_infer *f, const niz_op *op, int n,
-                     const uint32_t *arg, niz_attrs attr, niz_type types[NIZ_MAX_ARITY]);
+bool niz_graph_infer(const niz_graph *g, niz_infer *f, const niz_op *op, int n, const uint32_t *arg,
+                     const niz_attrs *attr, niz_type types[NIZ_MAX_ARITY]);
 
 /** Drops the nodes from id n on (values owned by them are freed); the arena is the caller's. */
 void niz_graph_rewind(niz_graph *g, uint32_t n);
 
 void niz_op_table_init(niz_op_table *t, niz *z);
 void niz_op_table_free(niz_op_table *t);
-/** Notes op and gives its hash; 0 (error set) without memory or if another has its name. */
-uint64_t niz_op_table_hash(niz_op_table *t, const niz_op *op);
 const niz_op *niz_op_table_find(const niz_op_table *t, const char *name, size_t length);
 
 /** op->form with its default filled in. */

@@ -110,19 +110,22 @@ bool niz_number_fits(niz *z, niz_at at, const char *name, niz_dtype dtype, doubl
     return false;
 }
 
-niz *niz_operands_context(niz_arg a, niz_arg b)
-{
-    niz *z = a.is_number ? NULL : a.t.z;
-    return z || b.is_number ? z : b.t.z;
-}
-
 /* The number is rounded already: what it was is not known here. */
 static bool niz_operand_is_exact(niz *z, niz_at at, const char *name, niz_arg a)
 {
-    if (!a.is_inexact) return true;
+    if (a.z != NIZ_ARG_INEXACT) return true;
     niz_fail_of(z, at, name, NIZ_E_ARGUMENT,
-                "an integer near %.17g that no double holds; niz_copy_from takes it", a.number);
+                "an integer near %.17g that no double holds; niz_copy_from takes it", a.is.number);
     return false;
+}
+
+/* What is not a number is a tensor of this recording; or says why not. */
+static bool niz_operand_lives(niz_recording *r, niz_at at, const char *name, niz_arg a,
+                              const char *what)
+{
+    niz_t t = niz_arg_handle(a);
+    return niz_arg_is_number(a) || niz_handle_lives(r, t) ||
+           niz_handle_node_of(r, at, name, t, what);
 }
 
 bool niz_operands(niz *z, niz_at at, const char *name, niz_arg a, niz_arg b, niz_t out[2])
@@ -130,24 +133,23 @@ bool niz_operands(niz *z, niz_at at, const char *name, niz_arg a, niz_arg b, niz
     niz_recording *r = niz_recording_of(z);
     out[0] = out[1] = niz_inert(z);
     if (!r || z->status) return false;
-    if (a.is_number && b.is_number) {
+    bool a_is_number = niz_arg_is_number(a), b_is_number = niz_arg_is_number(b);
+    if (a_is_number && b_is_number) {
         niz_fail_of(z, at, name, NIZ_E_DTYPE,
                     "a and b are numbers, whose dtype is not known; make one of them a tensor with "
                     "niz_number_like or niz_full_like");
         return false;
     }
-    if (!a.is_number && !niz_handle_node_of(r, at, name, a.t, "a")) return false;
-    if (!b.is_number && !niz_handle_node_of(r, at, name, b.t, "b")) return false;
-    niz_dtype dtype = niz_dtype_of(a.is_number ? b.t : a.t);
-    const niz_arg arg[2] = {a, b};
-    for (int i = 0; i < 2; i++) {
-        if (!arg[i].is_number)
-            out[i] = arg[i].t;
-        else if (!niz_operand_is_exact(z, at, name, arg[i]) ||
-                 !niz_number_fits(z, at, name, dtype, arg[i].number))
-            return false;
-        else
-            out[i] = niz_literal(z, at, dtype, arg[i].number);
-    }
+    if (!niz_operand_lives(r, at, name, a, "a") || !niz_operand_lives(r, at, name, b, "b"))
+        return false;
+    out[0] = niz_arg_handle(a);
+    out[1] = niz_arg_handle(b);
+    if (!a_is_number && !b_is_number) return true;
+    niz_dtype dtype = (niz_dtype)r->g.node[out[a_is_number].id].dtype;
+    niz_arg number = a_is_number ? a : b;
+    if (!niz_operand_is_exact(z, at, name, number) ||
+        (!niz_dtype_is_float(dtype) && !niz_number_fits(z, at, name, dtype, number.is.number)))
+        return false;
+    out[b_is_number] = niz_literal(z, at, dtype, number.is.number);
     return !z->status;
 }

@@ -303,6 +303,7 @@ void niz_assign_at(niz_at at, niz_t param, niz_t value)
     if (id == NIZ_NONE) return;
     z->stats.nodes_recorded++;
     r->g.node[id].version = ++p->newest;
+    r->g.node[id].flags |= NIZ_NODE_ASSIGN;
     p->node = p->pending = id;
     p->assigned_in_step = r->running;
     p->generation = r->g.node[id].generation;
@@ -315,6 +316,13 @@ void niz_param_committed(niz_recording *r, uint32_t assign_node)
     p->version = n->version;
     p->updated_at = n->place->at;
     if (p->pending == assign_node) p->pending = NIZ_NONE;
+}
+
+void niz_param_advance(niz_recording *r, int64_t index, niz_at at)
+{
+    niz_param *p = &r->param[index];
+    p->version = ++p->newest;
+    p->updated_at = at;
 }
 
 void niz_params_forget(niz_recording *r, uint32_t from_node)

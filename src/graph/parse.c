@@ -228,7 +228,7 @@ static niz_t niz_parse_make(niz_parser *p, niz_at at, const niz_op *op, int n, c
         niz_assign_at(at, to, x[0]);
         return z->status ? niz_inert(z) : niz_find_at(at, z, a->name);
     }
-    return niz_apply_in(z, at, op, n, x, (niz_attrs){a->n, a->value});
+    return niz_apply_in(z, at, op, n, x, &(niz_attrs){a->n, a->value});
 }
 
 static bool niz_parse_node(niz_parser *p)

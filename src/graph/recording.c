@@ -22,7 +22,7 @@ static void niz_recording_free(niz *z, void *state)
     niz_free(z, r);
 }
 
-static niz_recording *niz_recording_new(niz *z)
+niz_recording *niz_recording_new(niz *z)
 {
     niz_recording *r = niz_realloc(z, NULL, sizeof *r);
     if (!r) return NULL;
@@ -34,13 +34,6 @@ static niz_recording *niz_recording_new(niz *z)
     niz_graph_init(&r->g, z, &r->ops);
     z->slot[NIZ_SLOT_RECORDING] = (niz_slot){r, niz_recording_free};
     return r;
-}
-
-niz_recording *niz_recording_of(niz *z)
-{
-    if (!z) return NULL;
-    niz_recording *r = z->slot[NIZ_SLOT_RECORDING].state;
-    return r ? r : niz_recording_new(z);
 }
 
 /* ---- handles -------------------------------------------------------------------------------- */
@@ -69,7 +62,9 @@ niz_node *niz_handle_node_of(niz_recording *r, niz_at at, const char *name, niz_
     niz_node *n = t.z == r->z ? (niz_node *)niz_handle_peek(t) : NULL;
     if (n) return n;
     const char *why = "is an empty handle, not a tensor";
-    if (t.z == r->z)
+    if (t.z == r->z && r->trace && t.id != NIZ_NONE)
+        why = "is not a tensor of the function being compiled: give it as an input";
+    else if (t.z == r->z)
         why = t.id == NIZ_NONE ? "is a tensor that an earlier error made inert"
                                : "is a tensor of a step that has ended";
     else if (t.z)
@@ -118,9 +113,17 @@ static bool niz_place_equal(const niz_place *a, const niz_place *b)
 
 const niz_place *niz_place_now(niz_recording *r, niz_at at)
 {
-    niz_place p = r->function_depth ? r->place : (niz_place){at, r->scope, NULL};
-    if (r->kept && niz_place_equal(r->kept, &p)) return r->kept;
-    return r->kept = niz_arena_copy(&r->g.arena, &p, sizeof p);
+    niz_place here = {at, r->scope, NULL};
+    const niz_place *p = r->function_depth ? &r->place : &here;
+    uintptr_t mix = (uintptr_t)p->of >> 6 ^ (uintptr_t)p->scope >> 3;
+    const niz_place **kept = &r->kept[((uintptr_t)p->at.line ^ mix) % NIZ_KEPT_PLACES];
+    if (*kept && niz_place_equal(*kept, p)) return *kept;
+    return *kept = niz_arena_copy(&r->g.arena, p, sizeof *p);
+}
+
+static void niz_places_forget(niz_recording *r)
+{
+    memset(r->kept, 0, sizeof r->kept);
 }
 
 niz_place_state niz_place_begin(niz_recording *r, const niz_place *place, const niz_op *of)
@@ -240,15 +243,18 @@ static niz_t niz_refuse(niz_recording *r, niz_at at, const niz_infer *f)
 
 /* ---- recording ------------------------------------------------------------------------------ */
 
-static bool niz_apply_fits(niz_recording *r, niz_at at, const niz_op *op, int n, niz_attrs attr)
+/* Says why not, if something is wrong. */
+static bool niz_apply_fits(niz_recording *r, niz_at at, const niz_op *op, int n, int n_attr)
 {
+    if (n == op->arity && op->infer && (unsigned)n_attr <= NIZ_MAX_ATTR && op != &niz_op_assign)
+        return true;
     if (op->arity >= 0 ? n != op->arity : n < 1 || n > NIZ_MAX_ARITY)
         niz_fail_of(r->z, at, op->name, NIZ_E_ARGUMENT, "takes %s%d operand%s, not %d",
                     op->arity >= 0 ? "" : "1 to ", op->arity >= 0 ? op->arity : NIZ_MAX_ARITY,
                     op->arity == 1 ? "" : "s", n);
-    else if (attr.n < 0 || attr.n > NIZ_MAX_ATTR)
+    else if (n_attr < 0 || n_attr > NIZ_MAX_ATTR)
         niz_fail_of(r->z, at, op->name, NIZ_E_ARGUMENT, "has at most %d attributes, not %d",
-                    NIZ_MAX_ATTR, attr.n);
+                    NIZ_MAX_ATTR, n_attr);
     else if (!op->infer)
         niz_fail_of(r->z, at, op->name, NIZ_E_ARGUMENT, "its record has no .infer");
     else if (op == &niz_op_assign)
@@ -258,31 +264,62 @@ static bool niz_apply_fits(niz_recording *r, niz_at at, const niz_op *op, int n,
     return false;
 }
 
-niz_t niz_apply_at(niz_at at, const niz_op *op, int n, const niz_t *x, const niz_attrs *attrs)
+/* The type of an elementwise result whose operands have all one dtype and one shape, or are
+ * numbers: what op->infer would find, without asking. */
+static bool niz_apply_alike(const niz_recording *r, const niz_op *op, int n, const uint32_t *arg,
+                            niz_dtype *dtype, const niz_shape **shape)
 {
-    return niz_apply_in(niz_context_of(n, x), at, op, n, x, attrs ? *attrs : (niz_attrs){0});
+    if (!n) return false;
+    const niz_node *x = &r->g.node[arg[0]];
+    bool fits = op->infer == niz_infer_same_float    ? x->dtype <= NIZ_F64
+                : op->infer == niz_infer_same_number ? x->dtype <= NIZ_I64
+                                                     : op->infer == niz_infer_same;
+    const niz_shape *s = x->shape;
+    for (int i = 1; i < n; i++) {
+        const niz_node *y = &r->g.node[arg[i]];
+        fits = fits && y->dtype == x->dtype && (y->shape == s || !y->shape->rank || !s->rank);
+        if (!s->rank) s = y->shape;
+    }
+    *dtype = (niz_dtype)x->dtype;
+    *shape = s;
+    return fits;
 }
 
-niz_t niz_apply_in(niz *z, niz_at at, const niz_op *op, int n, const niz_t *x, niz_attrs attr)
+niz_t niz_apply_at(niz_at at, const niz_op *op, int n, const niz_t *x, const niz_attrs *attrs)
 {
+    return niz_apply_in(niz_context_of(n, x), at, op, n, x, attrs);
+}
+
+static niz_t niz_apply_typed(niz_recording *r, niz_at at, niz_node_spec *s)
+{
+    if (!(s->place = niz_place_now(r, at))) return niz_inert(r->z);
+    r->z->stats.nodes_recorded++;
+    return niz_handle(r, niz_graph_add(&r->g, s));
+}
+
+niz_t niz_apply_in(niz *z, niz_at at, const niz_op *op, int n, const niz_t *x,
+                   const niz_attrs *attrs)
+{
+    niz_attrs attr = {attrs ? attrs->n : 0, attrs ? attrs->value : NULL};
     niz_recording *r = niz_recording_of(z);
     if (!r || z->status) return niz_inert(z);
-    if (!niz_apply_fits(r, at, op, n, attr)) return niz_inert(z);
+    if (!niz_apply_fits(r, at, op, n, attr.n)) return niz_inert(z);
     uint32_t arg[NIZ_MAX_ARITY];
     for (int i = 0; i < n; i++) {
-        char what[2] = {(char)('a' + i % 26), 0};
-        if (x[i].z != z || x[i].id >= r->g.n || r->g.node[x[i].id].generation != x[i].generation)
-            if (!niz_handle_node_of(r, at, op->name, x[i], what)) return niz_inert(z);
+        if (!niz_handle_lives(r, x[i])) {
+            niz_handle_node_of(r, at, op->name, x[i], (char[]){(char)('a' + i % 26), 0});
+            return niz_inert(z);
+        }
         arg[i] = x[i].id;
     }
+    niz_node_spec s = {op, n, arg, attr, NIZ_F32, NULL, NULL, false};
+    if (niz_apply_alike(r, op, n, arg, &s.dtype, &s.shape)) return niz_apply_typed(r, at, &s);
     niz_infer f;
     niz_type types[NIZ_MAX_ARITY];
-    if (!niz_graph_infer(&r->g, &f, op, n, arg, attr, types)) return niz_refuse(r, at, &f);
-    const niz_place *place = niz_place_now(r, at);
-    if (!place) return niz_inert(z);
-    z->stats.nodes_recorded++;
-    return niz_handle(r, niz_graph_add(&r->g, &(niz_node_spec){op, n, arg, attr, f.dtype, f.shape,
-                                                               place, false}));
+    if (!niz_graph_infer(&r->g, &f, op, n, arg, &s.attr, types)) return niz_refuse(r, at, &f);
+    s.dtype = f.dtype;
+    s.shape = f.shape;
+    return niz_apply_typed(r, at, &s);
 }
 
 niz_t niz_leaf(niz_recording *r, niz_at at, const niz_op *op, niz_attrs attr, niz_dtype dtype,
@@ -311,6 +348,9 @@ niz_step_guard niz_step_begin(niz *z)
 {
     niz_recording *r = niz_recording_of(z);
     if (!r) return (niz_step_guard){NULL};
+    if (r->trace && !r->hold_assignments)
+        niz_fail(z, (niz_at){0}, NIZ_E_ARGUMENT,
+                 "a function that is compiled is one step: none can begin in it");
     niz_guard_begin(z);
     if (!niz_grow(z, &r->frame, sizeof *r->frame, &r->frame_capacity, r->n_frames + 1)) {
         r->frames_lost++;
@@ -324,9 +364,9 @@ niz_step_guard niz_step_begin(niz *z)
     return (niz_step_guard){z};
 }
 
-static bool niz_step_has_pending(const niz_recording *r)
+bool niz_step_has_pending(const niz_recording *r)
 {
-    for (size_t i = 0; i < r->n_params; i++)
+    for (size_t i = 0; i < r->n_params && r->g.n; i++)
         if (r->param[i].pending != NIZ_NONE) return true;
     return false;
 }
@@ -349,7 +389,7 @@ static void niz_step_leave(niz_recording *r)
     niz_draws_rewind(r, f->n_draws);
     r->running = f->running;
     memcpy(r->step, f->step, sizeof r->step);
-    r->kept = NULL;
+    niz_places_forget(r);
 }
 
 void niz_step_end(niz_step_guard *guard)
@@ -455,7 +495,7 @@ static void niz_scope_leave(niz_recording *r)
     r->scope = s->parent;
     if (r->g.n != s->nodes || r->function_depth) return;
     niz_arena_rewind(&r->g.arena, s->mark);
-    r->kept = NULL;
+    niz_places_forget(r);
 }
 
 void niz_scope_end(niz_scope_guard *guard)
@@ -470,14 +510,23 @@ void niz_scope_end(niz_scope_guard *guard)
 /* A step is numbered by its first draw, evaluation's apart from training's, so that neither steps
  * that draw nothing nor steps of evaluation shift the draws of training.  Outside of steps the
  * number is 0.  Bit 63 tells evaluation. */
+static uint64_t niz_step_kind(bool training)
+{
+    return training ? 0 : (uint64_t)1 << 63;
+}
+
+uint64_t niz_step_take(niz_recording *r, bool training)
+{
+    uint64_t *count = training ? &r->counters.train_steps : &r->counters.eval_steps;
+    return ++*count | niz_step_kind(training);
+}
+
 static uint64_t niz_step_number(niz_recording *r)
 {
     bool training = r->z->training;
     uint64_t *step = &r->step[training];
     if (*step != NIZ_NO_STEP) return *step;
-    uint64_t *count = training ? &r->counters.train_steps : &r->counters.eval_steps;
-    *step = (r->n_frames ? ++*count : 0) | (training ? 0 : (uint64_t)1 << 63);
-    return *step;
+    return *step = r->n_frames ? niz_step_take(r, training) : niz_step_kind(training);
 }
 
 /* Open addressing.  Entries leave in the reverse order of their coming, so that a slot emptied
@@ -538,6 +587,17 @@ static bool niz_draw_ordinal(niz_recording *r, uint64_t step, uint64_t *ordinal)
     return true;
 }
 
+/* A fixed function's draw gets the step's number and the seed at each call. */
+static bool niz_trace_note(niz_recording *r, niz_t key)
+{
+    niz_trace *t = r->trace;
+    if (key.id == NIZ_NONE ||
+        !niz_grow(r->z, &t->key, sizeof(int64_t *), &t->key_capacity, t->n_keys + 1))
+        return false;
+    t->key[t->n_keys++] = r->g.node[key.id].data;
+    return true;
+}
+
 niz_t niz_draw_key(niz *z, niz_at at)
 {
     niz_recording *r = niz_recording_of(z);
@@ -546,7 +606,9 @@ niz_t niz_draw_key(niz *z, niz_at at)
     if (!niz_draw_ordinal(r, step, &ordinal)) return niz_inert(z);
     int64_t key[4] = {(int64_t)r->counters.seed, (int64_t)r->scope->hash, (int64_t)step,
                       (int64_t)ordinal};
-    return niz_copy_from_at(at, z, NIZ_I64, (niz_shape){1, {4}}, key);
+    niz_t t = niz_copy_from_at(at, z, NIZ_I64, (niz_shape){1, {4}}, key);
+    bool fixed = r->trace && step == NIZ_TRACE_STEP + z->training;
+    return !fixed || niz_trace_note(r, t) ? t : niz_inert(z);
 }
 
 void niz_seed(niz *z, uint64_t seed)
@@ -565,6 +627,11 @@ void niz_counters_set(niz *z, niz_counters c)
 {
     niz_recording *r = niz_recording_of(z);
     if (!r) return;
+    if (r->trace) {
+        niz_fail(z, (niz_at){0}, NIZ_E_ARGUMENT,
+                 "a function that is compiled cannot set the counters of draws");
+        return;
+    }
     r->counters = c;
     niz_draws_rewind(r, 0);
     r->step[0] = r->step[1] = NIZ_NO_STEP;
@@ -572,4 +639,74 @@ void niz_counters_set(niz *z, niz_counters c)
         r->frame[i].step[0] = r->frame[i].step[1] = NIZ_NO_STEP;
         r->frame[i].n_draws = 0;
     }
+}
+
+/* ---- fixed functions ------------------------------------------------------------------------ */
+
+/* The scope at hand, of no parents, in the arena of the graph that will outlive it. */
+static const niz_scope *niz_trace_scope(niz_recording *r)
+{
+    const niz_scope *now = r->scope;
+    if (!now->length) return &r->root;
+    niz_scope *s = niz_arena_alloc(&r->g.arena, sizeof *s);
+    char *path = niz_arena_copy(&r->g.arena, now->path, now->length + 1);
+    char *prefix = niz_arena_copy(&r->g.arena, now->prefix, now->length + 2);
+    if (!s || !path || !prefix) return NULL;
+    *s = (niz_scope){.path = path, .prefix = prefix, .length = now->length, .hash = now->hash};
+    return s;
+}
+
+bool niz_trace_begin(niz_recording *r, niz_trace *t)
+{
+    *t = (niz_trace){.around = r->g,
+                     .outer = r->trace,
+                     .scope = r->scope,
+                     .place = {r->function_depth, r->function, r->place},
+                     .running = r->running,
+                     .step = {r->step[0], r->step[1]},
+                     .n_draws = r->n_draws,
+                     .n_params = r->n_params};
+    t->param = niz_realloc(r->z, NULL, sizeof *t->param * (r->n_params + 1));
+    if (!t->param) return false;
+    niz_graph_init(&r->g, r->z, &r->ops);
+    r->g.generation = t->around.generation + 1;
+    const niz_scope *scope = niz_trace_scope(r);
+    if (!scope) {
+        niz_graph_free(&r->g);
+        r->g = t->around;
+        niz_free(r->z, t->param);
+        return false;
+    }
+    for (size_t i = 0; i < r->n_params; i++)
+        t->param[i] = (struct niz_trace_param){r->param[i].node, r->param[i].generation};
+    r->scope = scope;
+    r->function_depth = 0;
+    r->running = ++r->steps_begun;
+    for (int training = 0; training < 2; training++)
+        r->step[training] = NIZ_TRACE_STEP + (uint64_t)training;
+    r->trace = t;
+    niz_places_forget(r);
+    return true;
+}
+
+void niz_trace_end(niz_recording *r, niz_trace *t, niz_graph *recorded)
+{
+    niz_params_forget(r, 0);
+    for (size_t i = 0; i < r->n_params; i++) {
+        bool known = i < t->n_params;
+        r->param[i].node = known ? t->param[i].node : NIZ_NONE;
+        r->param[i].generation = known ? t->param[i].generation : 0;
+    }
+    *recorded = r->g;
+    r->g = t->around;
+    r->g.generation = recorded->generation + 1;
+    r->scope = t->scope;
+    niz_place_end(r, t->place);
+    niz_draws_rewind(r, t->n_draws);
+    r->running = t->running;
+    memcpy(r->step, t->step, sizeof r->step);
+    r->trace = t->outer;
+    niz_places_forget(r);
+    niz_free(r->z, t->param);
+    niz_free(r->z, t->key);
 }

@@ -10,7 +10,8 @@ static const char *niz_verify_type(const niz_graph *g, const niz_node *n, char *
     niz_infer f;
     niz_type types[NIZ_MAX_ARITY];
     if (!n->op->infer) return "its record has no .infer";
-    if (!niz_graph_infer(g, &f, n->op, n->n_arg, n->arg, niz_node_attrs(n), types)) {
+    niz_attrs attr = niz_node_attrs(n);
+    if (!niz_graph_infer(g, &f, n->op, n->n_arg, n->arg, &attr, types)) {
         snprintf(why, size, "its operands are refused: %s", f.why);
         return why;
     }

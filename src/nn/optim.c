@@ -255,6 +255,9 @@ static const char *fault(const niz_optim *o)
     if (!(o->beta1 >= 0 && o->beta1 < 1 && o->beta2 >= 0 && o->beta2 < 1))
         return ".beta1 and .beta2 are at least 0 and below 1";
     if (!not_negative(o->eps)) return ".eps is at least 0";
+    if (o->rate.z && niz_is_valid(o->rate) &&
+        (niz_dtype_of(o->rate) != NIZ_F64 || niz_shape_of(o->rate).rank))
+        return ".rate is f64 []";
     return NULL;
 }
 
@@ -262,7 +265,7 @@ static void prepare(update *u)
 {
     const niz_optim *o = u->o;
     u->parameter = name_put(u, name_put(u, name_put(u, 0, "/"), o->name), "/");
-    u->lr = known(u, o->lr);
+    u->lr = o->rate.z ? computed(o->rate) : known(u, o->lr);
     if (o->l2 != 0) u->l2 = known(u, o->l2);
     if (o->decay != 0)
         u->keep = computed(niz_sub(1.0, niz_mul(u->lr.f64, niz_scalar(u->z, NIZ_F64, o->decay))));

@@ -106,10 +106,10 @@ niz_t niz_pow_at(niz_at at, niz_arg a, niz_arg b)
 {
     niz *z = niz_operands_context(a, b);
     NIZ_FUNCTION(z, at, "pow");
-    bool simple = b.is_number && is_simple(b.number) && !a.is_number;
-    if (simple && niz_is_valid(a.t) && niz_dtype_is_float(niz_dtype_of(a.t)))
-        return simple_power(a.t, b.number);
-    niz_t x[2];
+    bool simple = niz_arg_is_number(b) && is_simple(b.is.number) && !niz_arg_is_number(a);
+    niz_t x[2] = {niz_arg_handle(a)};
+    if (simple && niz_is_valid(x[0]) && niz_dtype_is_float(niz_dtype_of(x[0])))
+        return simple_power(x[0], b.is.number);
     if (!niz_operands(z, at, "pow", a, b, x)) return niz_inert(z);
     return niz_apply_at(at, &niz_op_pow, 2, x, NULL);
 }

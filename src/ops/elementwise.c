@@ -406,6 +406,14 @@ const niz_op *const niz_ops_elementwise[] = {
 
 /* ---- builders ------------------------------------------------------------------------------- */
 
+static niz_t binary(niz_at at, const niz_op *op, niz_arg a, niz_arg b)
+{
+    niz_t x[2];
+    niz *z = niz_operands_context(a, b);
+    if (!niz_operands(z, at, op->name, a, b, x)) return niz_inert(z);
+    return niz_apply_in(z, at, op, 2, x, NULL);
+}
+
 #define UNARY(name)                                                                                \
     niz_t niz_##name##_at(niz_at at, niz_t x)                                                      \
     {                                                                                              \
@@ -416,10 +424,7 @@ NIZ_UNARY_OPS(UNARY)
 #define BINARY(name)                                                                               \
     niz_t niz_##name##_at(niz_at at, niz_arg a, niz_arg b)                                         \
     {                                                                                              \
-        niz_t x[2];                                                                                \
-        niz *z = niz_operands_context(a, b);                                                       \
-        if (!niz_operands(z, at, #name, a, b, x)) return niz_inert(z);                             \
-        return niz_apply_at(at, &niz_op_##name, 2, x, NULL);                                       \
+        return binary(at, &niz_op_##name, a, b);                                                   \
     }
 NIZ_PLAIN_BINARY_OPS(BINARY) /* pow, which looks at its exponent, is in compose.c */
 

@@ -9,7 +9,9 @@ bool niz_infer_broadcast(niz_infer *f)
     f->shape = f->x[0].shape;
     for (int i = 1; i < f->n; i++) {
         const niz_shape *s = f->x[i].shape;
-        if (s == f->shape || niz_shape_equal(s, f->shape)) continue;
+        if (s == f->shape || !s->rank) continue;
+        if (!f->shape->rank) f->shape = s;
+        if (niz_shape_equal(s, f->shape)) continue;
         niz_shape both;
         if (!niz_shape_broadcast(f->shape, s, &both))
             return niz_infer_fail(f, NIZ_E_SHAPE, "shapes do not broadcast together");
@@ -32,11 +34,18 @@ bool niz_infer_one_dtype(niz_infer *f, int first)
     return true;
 }
 
+/* All but the most common case of niz_infer_broadcast is a call. */
+static inline bool niz_infer_all(niz_infer *f)
+{
+    if (!niz_infer_one_dtype(f, 0)) return false;
+    f->dtype = f->x[0].dtype;
+    f->shape = f->x[0].shape;
+    return f->n == 1 || (f->n == 2 && f->x[1].shape == f->shape) || niz_infer_broadcast(f);
+}
+
 bool niz_infer_same(niz_infer *f)
 {
-    if (!niz_infer_one_dtype(f, 0) || !niz_infer_broadcast(f)) return false;
-    f->dtype = f->x[0].dtype;
-    return true;
+    return niz_infer_all(f);
 }
 
 bool niz_infer_same_number(niz_infer *f)
@@ -44,7 +53,7 @@ bool niz_infer_same_number(niz_infer *f)
     if (!niz_dtype_is_number(f->x[0].dtype))
         return niz_infer_fail(f, NIZ_E_DTYPE, "%s is no number; niz_cast it",
                               niz_dtype_name(f->x[0].dtype));
-    return niz_infer_same(f);
+    return niz_infer_all(f);
 }
 
 bool niz_infer_same_float(niz_infer *f)
@@ -52,7 +61,7 @@ bool niz_infer_same_float(niz_infer *f)
     if (!niz_dtype_is_float(f->x[0].dtype))
         return niz_infer_fail(f, NIZ_E_DTYPE, "needs f32 or f64, not %s; niz_cast it",
                               niz_dtype_name(f->x[0].dtype));
-    return niz_infer_same(f);
+    return niz_infer_all(f);
 }
 
 bool niz_infer_compare(niz_infer *f)

@@ -314,5 +314,5 @@ niz_t niz_iota_at(niz_at at, niz *z, niz_dtype dtype, niz_shape shape, int axis)
     int n = shape_words(z, at, dtype, &shape, 2, word);
     if (!n) return niz_inert(z);
     word[1] = axis < 0 ? axis + shape.rank : axis;
-    return niz_apply_in(z, at, &niz_op_iota, 0, NULL, (niz_attrs){n, word});
+    return niz_apply_in(z, at, &niz_op_iota, 0, NULL, &(niz_attrs){n, word});
 }

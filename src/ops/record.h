@@ -141,7 +141,7 @@ static inline int64_t niz_attr_of_double(double v)
 static inline bool niz_usable(niz *z, niz_at at, niz_t x, const char *what)
 {
     niz_recording *r = niz_recording_of(z);
-    return r && !z->status && niz_handle_node(r, at, x, what);
+    return r && !z->status && (niz_handle_lives(r, x) || niz_handle_node(r, at, x, what));
 }
 
 /** A record of one operand. */

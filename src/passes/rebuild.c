@@ -59,7 +59,7 @@ uint32_t niz_rebuild_add(niz_rebuild *b, uint32_t like, const niz_op *op, int n,
     niz_infer f;
     niz_type types[NIZ_MAX_ARITY];
     if (b->failed) return NIZ_NONE;
-    if (!niz_graph_infer(&b->out->g, &f, op, n, arg, attr, types)) {
+    if (!niz_graph_infer(&b->out->g, &f, op, n, arg, &attr, types)) {
         niz_fail(b->in->g.z, (niz_at){0}, NIZ_E_INTERNAL, "a pass made a wrong %s: %s", op->name,
                  f.why);
         b->failed = true;
@@ -76,7 +76,7 @@ uint32_t niz_rebuild_try(niz_rebuild *b, uint32_t like, const niz_op *op, int n,
     niz_infer f;
     niz_type types[NIZ_MAX_ARITY];
     const niz_node *was = &b->in->g.node[like];
-    if (b->failed || !niz_graph_infer(&b->out->g, &f, op, n, arg, attr, types) ||
+    if (b->failed || !niz_graph_infer(&b->out->g, &f, op, n, arg, &attr, types) ||
         f.dtype != (niz_dtype)was->dtype || !niz_shape_equal(f.shape, was->shape))
         return NIZ_NONE;
     return niz_rebuild_add(b, like, op, n, arg, attr);

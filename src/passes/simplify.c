@@ -167,7 +167,7 @@ static uint32_t map_before_broadcast(niz_rewrite *w)
         arg_node(w, 0)->op != &niz_op_broadcast)
         return NIZ_NONE;
     const uint32_t *small = arg_node(w, 0)->arg;
-    if (!niz_graph_infer(w->g, &f, w->op, 1, small, w->attr, types) || f.dtype != w->dtype ||
+    if (!niz_graph_infer(w->g, &f, w->op, 1, small, &w->attr, types) || f.dtype != w->dtype ||
         !niz_shape_equal(f.shape, w->g->node[small[0]].shape))
         return NIZ_NONE;
     uint32_t x = make(w, w->op, 1, small, w->attr);
