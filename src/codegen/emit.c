@@ -6,45 +6,32 @@
  * and stores that keep to its elements.
  *
  * SPDX-License-Identifier: MIT */
+#include "codegen/emit.h"
+
 #include <string.h>
 
-#include "codegen/nest.h"
-
-typedef struct niz_emitter {
-    FILE *f;
-    const niz_nest *n;
-    int lanes, parts;
-    const char *S, *V, *M, *t, *i; /* scalar, vector and mask types; suffixes f32, i32 */
-    bool seen[NIZ_NEST_VALUES];
-} niz_emitter;
-
-static const char *const niz_fold_names[] = {"sum", "prod", "max", "min"};
+const char *const niz_fold_names[] = {"sum", "prod", "max", "min"};
 static const char *const niz_fold_starts_f32[] = {"-0.0f", "1.0f", "-__builtin_inff()",
                                                   "__builtin_inff()"};
 static const char *const niz_fold_starts_f64[] = {"-0.0", "1.0", "-__builtin_inf()",
                                                   "__builtin_inf()"};
 
-static const char *niz_fold_start(const niz_emitter *e, int combine)
+const char *niz_fold_start(const niz_emitter *e, int combine)
 {
     return e->n->dtype == NIZ_F32 ? niz_fold_starts_f32[combine] : niz_fold_starts_f64[combine];
 }
 
-/* The name of value i in a strip's part p: elements have one a part, row values one in all. */
-typedef struct niz_name {
-    char text[32];
-} niz_name;
-
-static niz_name niz_emit_name(const niz_emitter *e, uint16_t i, int p)
+niz_name niz_emit_name(const niz_emitter *e, uint16_t i, int p)
 {
     niz_name name;
-    if (e->n->value[i].row)
-        snprintf(name.text, sizeof name.text, "r%u", i);
-    else
+    if (e->n->value[i].wide)
         snprintf(name.text, sizeof name.text, "e%u_%d", i, p);
+    else
+        snprintf(name.text, sizeof name.text, "r%u", i);
     return name;
 }
 
-static const char *niz_emit_type(const niz_emitter *e, const niz_nest_value *v)
+const char *niz_emit_type(const niz_emitter *e, const niz_nest_value *v)
 {
     return v->dtype == NIZ_BOOL ? e->M : e->V;
 }
@@ -92,7 +79,7 @@ static void niz_emit_cast(niz_emitter *e, const niz_nest_value *v, const char *a
         fprintf(e->f, "niz_select_%s(%s, niz_splat_%s(1), niz_splat_%s(0))", e->t, a, e->t, e->t);
 }
 
-static void niz_emit_map(niz_emitter *e, const niz_nest_value *v, int p)
+void niz_emit_map(niz_emitter *e, const niz_nest_value *v, int p)
 {
     niz_name x[3];
     niz_map_code code = (niz_map_code)v->code;
@@ -126,35 +113,46 @@ static void niz_emit_map(niz_emitter *e, const niz_nest_value *v, int p)
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
-static void niz_emit_load(niz_emitter *e, const niz_nest_value *v, int p, bool tail)
+/* An access' pointer: p for the line at hand of columns, a for the rest. */
+static char niz_emit_pointer(const niz_emitter *e, const niz_access *a)
+{
+    return e->n->kind == NIZ_GROUP_COLUMNS && !a->row ? 'p' : 'a';
+}
+
+void niz_emit_load(niz_emitter *e, const niz_nest_value *v, int p, bool tail)
 {
     const niz_access *a = &e->n->access[v->access];
     const char *mask = v->dtype == NIZ_BOOL ? "mask_" : "";
-    if (v->row && *mask)
-        fprintf(e->f, "niz_splat_%s(-(*a%u != 0))", e->i, v->access);
-    else if (v->row)
-        fprintf(e->f, "niz_splat_%s(*a%u)", e->t, v->access);
+    char at = niz_emit_pointer(e, a);
+    if (!v->wide && *mask)
+        fprintf(e->f, "niz_splat_%s(-(*%c%u != 0))", e->i, at, v->access);
+    else if (!v->wide)
+        fprintf(e->f, "niz_splat_%s(*%c%u)", e->t, at, v->access);
     else if (a->inner == 1 && !tail)
-        fprintf(e->f, "niz_%sload_%s(a%u + j + %d)", mask, e->t, v->access, p * e->lanes);
+        fprintf(e->f, "niz_%sload_%s(%c%u + j + %d)", mask, e->t, at, v->access, p * e->lanes);
     else if (a->inner == 1)
-        fprintf(e->f, "niz_%spart_load_%s(a%u + j, 1, m, %d)", mask, e->t, v->access, p);
+        fprintf(e->f, "niz_%spart_load_%s(%c%u + j, 1, m, %d)", mask, e->t, at, v->access, p);
+    else if (tail)
+        fprintf(e->f, "niz_%spart_load_%s(%c%u + j * s%u, s%u, m, %d)", mask, e->t, at, v->access,
+                v->access, v->access, p);
     else
-        fprintf(e->f, "niz_%spart_load_%s(a%u + j * s%u, s%u, %s, %d)", mask, e->t, v->access,
-                v->access, v->access, tail ? "m" : "16", p);
+        fprintf(e->f, "niz_%spart_load_%s(%c%u + j * s%u, s%u, %d, %d)", mask, e->t, at, v->access,
+                v->access, v->access, e->parts * e->lanes, p);
 }
 
-static void niz_emit_store(niz_emitter *e, const niz_nest_store *s, bool tail)
+void niz_emit_store(niz_emitter *e, const niz_nest_store *s, bool tail)
 {
     const niz_nest_value *v = &e->n->value[s->value];
     const char *mask = v->dtype == NIZ_BOOL ? "mask_" : "";
+    char at = niz_emit_pointer(e, &e->n->access[s->access]);
     for (int p = 0; p < e->parts; p++) {
         niz_name x = niz_emit_name(e, s->value, p);
         if (tail)
-            fprintf(e->f, "            niz_%spart_store_%s(a%u + j, %s, m, %d);\n", mask, e->t,
+            fprintf(e->f, "            niz_%spart_store_%s(%c%u + j, %s, m, %d);\n", mask, e->t, at,
                     s->access, x.text, p);
         else
-            fprintf(e->f, "            niz_%sstore_%s(a%u + j + %d, %s);\n", mask, e->t, s->access,
-                    p * e->lanes, x.text);
+            fprintf(e->f, "            niz_%sstore_%s(%c%u + j + %d, %s);\n", mask, e->t, at,
+                    s->access, p * e->lanes, x.text);
     }
 }
 
@@ -176,7 +174,7 @@ static void niz_emit_need(niz_emitter *e, uint16_t i, int stage)
     }
 }
 
-static bool niz_emit_folds_in(const niz_nest_value *v, int stage)
+bool niz_emit_folds_in(const niz_nest_value *v, int stage)
 {
     return v->kind == NIZ_NEST_FOLD && v->stage == stage + 1;
 }
@@ -201,22 +199,36 @@ static void niz_emit_stage_needs(niz_emitter *e, int stage)
     }
 }
 
+/* Where a kept value's strip is in scratch memory. */
+static void niz_emit_kept(niz_emitter *e, const niz_nest_value *v, int p)
+{
+    if (e->n->kind == NIZ_GROUP_COLUMNS)
+        fprintf(e->f, "t + (%u * N + i) * %d + %d", v->slot, e->parts * e->lanes, p * e->lanes);
+    else
+        fprintf(e->f, "t + %u * R + j + %d", v->slot, p * e->lanes);
+}
+
 static void niz_emit_value(niz_emitter *e, int i, int stage, bool tail)
 {
     const niz_nest_value *v = &e->n->value[i];
     bool kept = v->keep && v->stage < stage;
-    for (int p = 0; p < e->parts; p++) {
-        fprintf(e->f, "            const %s e%d_%d = ", niz_emit_type(e, v), i, p);
-        if (kept)
-            fprintf(e->f, "niz_load_%s(t + %u * R + j + %d)", e->t, v->slot, p * e->lanes);
-        else if (v->kind == NIZ_NEST_LOAD)
+    for (int p = 0; p < (v->wide ? e->parts : 1); p++) {
+        niz_name name = niz_emit_name(e, (uint16_t)i, p);
+        fprintf(e->f, "            const %s %s = ", niz_emit_type(e, v), name.text);
+        if (kept) {
+            fprintf(e->f, "niz_load_%s(", e->t);
+            niz_emit_kept(e, v, p);
+            fputc(')', e->f);
+        } else if (v->kind == NIZ_NEST_LOAD) {
             niz_emit_load(e, v, p, tail);
-        else
+        } else {
             niz_emit_map(e, v, p);
+        }
         fputs(";\n", e->f);
-        if (v->keep && !kept)
-            fprintf(e->f, "            niz_store_%s(t + %u * R + j + %d, e%d_%d);\n", e->t, v->slot,
-                    p * e->lanes, i, p);
+        if (!v->keep || kept) continue;
+        fprintf(e->f, "            niz_store_%s(", e->t);
+        niz_emit_kept(e, v, p);
+        fprintf(e->f, ", %s);\n", name.text);
     }
 }
 
@@ -228,7 +240,7 @@ static void niz_emit_accumulate(niz_emitter *e, int i, bool tail)
     for (int p = 0; p < e->parts; p++) {
         niz_name x = niz_emit_name(e, v->x[0], p);
         fprintf(e->f, "            { const %s x = ", e->V);
-        if (tail)
+        if (tail && e->n->kind != NIZ_GROUP_COLUMNS) /* lanes are columns there */
             fprintf(e->f, "niz_select_%s(niz_first_%s(m, %d), %s, niz_splat_%s(%s))", e->t, e->t, p,
                     x.text, e->t, niz_fold_start(e, v->code));
         else
@@ -242,7 +254,7 @@ static void niz_emit_accumulate(niz_emitter *e, int i, bool tail)
     }
 }
 
-static void niz_emit_strip(niz_emitter *e, int stage, bool tail)
+void niz_emit_strip(niz_emitter *e, int stage, bool tail)
 {
     for (int i = 0; i < e->n->n_values; i++)
         if (e->seen[i]) niz_emit_value(e, i, stage, tail);
@@ -280,7 +292,7 @@ static void niz_emit_fold_end(niz_emitter *e, int stage)
         for (int p = 0; p < e->parts; p++)
             fprintf(e->f, "          niz_store_%s(l + %d, c%d_%d);\n", e->t, p * e->lanes, i, p);
         const char *name = niz_fold_names[v->code];
-        if (e->n->flat)
+        if (e->n->kind == NIZ_GROUP_FLAT)
             fprintf(e->f, "          a%d[o] = niz_lanes_%s_%s(l); }\n", niz_emit_partial(e, i),
                     name, e->t);
         else
@@ -309,7 +321,8 @@ static void niz_emit_row_values(niz_emitter *e, int stage)
     const niz_nest *n = e->n;
     for (int i = 0; i < n->n_values; i++) {
         const niz_nest_value *v = &n->value[i];
-        if (!v->row || v->stage != stage || (n->flat && v->kind == NIZ_NEST_FOLD)) continue;
+        if (!v->row || v->stage != stage || (n->kind == NIZ_GROUP_FLAT && v->kind == NIZ_NEST_FOLD))
+            continue;
         fprintf(e->f, "    const %s r%d = ", niz_emit_type(e, v), i);
         if (v->kind == NIZ_NEST_LOAD)
             niz_emit_load(e, v, 0, false);
@@ -331,7 +344,7 @@ static void niz_emit_row_values(niz_emitter *e, int stage)
     }
 }
 
-static bool niz_emit_has_sweep(niz_emitter *e, int stage)
+bool niz_emit_has_sweep(niz_emitter *e, int stage)
 {
     niz_emit_stage_needs(e, stage);
     for (int i = 0; i < e->n->n_values; i++)
@@ -366,26 +379,28 @@ static bool niz_emit_is_stored(const niz_nest *n, int access)
     return false;
 }
 
-static void niz_emit_pointers(niz_emitter *e)
+void niz_emit_pointers(niz_emitter *e)
 {
     const niz_nest *n = e->n;
-    int k = 1 + n->rank;
+    int sizes = 1 + (n->kind == NIZ_GROUP_COLUMNS), k = sizes + n->rank;
     for (int d = n->rank; d-- > 0;)
         fprintf(e->f,
                 d ? "    const long i%d = q %% n[%d]; q /= n[%d];\n" : "    const long i%d = q;\n",
-                d, 1 + d, 1 + d);
-    for (int a = 0; a < n->n_accesses; a++, k += 1 + n->rank) {
+                d, sizes + d, sizes + d);
+    for (int a = 0; a < n->n_accesses; a++, k += sizes + n->rank) {
         const char *type = n->access[a].dtype == NIZ_BOOL ? "signed char" : e->S;
         const char *constant = niz_emit_is_stored(n, a) ? "" : "const ";
         fprintf(e->f, "    %s%s *const a%d = (%s%s *)b[%d]", constant, type, a, constant, type, a);
-        for (int d = 0; d < n->rank; d++) fprintf(e->f, " + i%d * n[%d]", d, k + 1 + d);
+        for (int d = 0; d < n->rank; d++) fprintf(e->f, " + i%d * n[%d]", d, k + sizes + d);
         fputs(";\n", e->f);
-        if (!n->access[a].row && n->access[a].inner != 1)
+        if (n->access[a].wide && n->access[a].inner != 1)
             fprintf(e->f, "    const long s%d = n[%d];\n", a, k);
+        if (sizes == 2 && !n->access[a].row)
+            fprintf(e->f, "    const long l%d = n[%d];\n", a, k + 1);
     }
 }
 
-void niz_nest_emit(FILE *f, const niz_nest *n, int vector_bytes, const char *name)
+static niz_emitter niz_emit_begin(FILE *f, const niz_nest *n, int vector_bytes)
 {
     bool single = n->dtype == NIZ_F32;
     niz_emitter e = {.f = f, .n = n, .lanes = vector_bytes / (single ? 4 : 8)};
@@ -395,26 +410,44 @@ void niz_nest_emit(FILE *f, const niz_nest *n, int vector_bytes, const char *nam
     e.M = single ? "niz_vi" : "niz_vl";
     e.t = single ? "f32" : "f64";
     e.i = single ? "i32" : "i64";
+    return e;
+}
+
+static void niz_emit_flat(niz_emitter *e)
+{
+    niz_emit_pointers(e);
+    niz_emit_row_values(e, 0);
+    fprintf(e->f,
+            "    for (long o = begin; o < end; o++) {\n        const long c = o * %d, "
+            "z = N - c < %d ? N : c + %d;\n",
+            NIZ_FLAT_BLOCK, NIZ_FLAT_BLOCK, NIZ_FLAT_BLOCK);
+    niz_emit_blocks(e, 0);
+    fputs("    }\n", e->f);
+}
+
+static void niz_emit_rows(niz_emitter *e)
+{
+    fprintf(e->f, "    for (long o = begin; o < end; o++) {\n    %s\n",
+            e->n->rank ? "long q = o;" : "(void)o;");
+    niz_emit_pointers(e);
+    for (int stage = 0; stage < e->n->n_stages; stage++) niz_emit_stage(e, stage);
+    fputs("    }\n", e->f);
+}
+
+void niz_nest_emit(FILE *f, const niz_nest *n, int vector_bytes, const char *name)
+{
+    niz_emitter e = niz_emit_begin(f, n, vector_bytes);
     fprintf(f, "void %s(char *const *b, const long *n, long begin, long end, char *scratch)\n{\n",
             name);
     fprintf(f,
             "    const long N = n[0], R = (N + 15) / 16 * 16;\n    %s *const t = (%s *)scratch;\n"
             "    (void)R, (void)t;\n",
             e.S, e.S);
-    if (n->flat) {
-        niz_emit_pointers(&e);
-        niz_emit_row_values(&e, 0);
-        fprintf(f,
-                "    for (long o = begin; o < end; o++) {\n        const long c = o * %d, "
-                "z = N - c < %d ? N : c + %d;\n",
-                NIZ_FLAT_BLOCK, NIZ_FLAT_BLOCK, NIZ_FLAT_BLOCK);
-        niz_emit_blocks(&e, 0);
-        fputs("    }\n}\n", f);
-        return;
-    }
-    fprintf(f, "    for (long o = begin; o < end; o++) {\n    %s\n",
-            n->rank ? "long q = o;" : "(void)o;");
-    niz_emit_pointers(&e);
-    for (int stage = 0; stage < n->n_stages; stage++) niz_emit_stage(&e, stage);
-    fputs("    }\n}\n\n", f);
+    if (n->kind == NIZ_GROUP_FLAT)
+        niz_emit_flat(&e);
+    else if (n->kind == NIZ_GROUP_COLUMNS)
+        niz_emit_columns(&e);
+    else
+        niz_emit_rows(&e);
+    fputs("}\n\n", f);
 }

@@ -120,6 +120,39 @@ NIZ_TAIL(double, niz_vd, niz_vl, f64, NIZ_LANES_F64)
         return v;                                                                                  \
     }
 
+/* The same for columns: up to four vectors side by side, lanes and blocks alike (columns.c). */
+#define NIZ_COLUMNS(V, f)                                                                          \
+    typedef struct {                                                                               \
+        V s[64][4];                                                                                \
+        unsigned long n;                                                                           \
+        int d;                                                                                     \
+    } niz_columns_##f;
+#define NIZ_COLUMNS_FOLD(V, f, name, combine)                                                      \
+    NIZ_VEC void niz_columns_push_##name##_##f(niz_columns_##f *t, int parts, V a, V b, V c, V d)  \
+    {                                                                                              \
+        for (unsigned long k = t->n++; k & 1; k >>= 1) {                                           \
+            const V *s = t->s[--t->d];                                                             \
+            a = combine(s[0], a);                                                                  \
+            if (parts > 1) b = combine(s[1], b);                                                   \
+            if (parts > 2) c = combine(s[2], c), d = combine(s[3], d);                             \
+        }                                                                                          \
+        V *s = t->s[t->d++];                                                                       \
+        s[0] = a;                                                                                  \
+        if (parts > 1) s[1] = b;                                                                   \
+        if (parts > 2) s[2] = c, s[3] = d;                                                         \
+    }                                                                                              \
+    /* left in s[0] */                                                                             \
+    NIZ_VEC void niz_columns_total_##name##_##f(niz_columns_##f *t, int parts)                     \
+    {                                                                                              \
+        while (--t->d > 0)                                                                         \
+            for (int p = 0; p < parts; p++)                                                        \
+                t->s[t->d - 1][p] = combine(t->s[t->d - 1][p], t->s[t->d][p]);                     \
+    }
+#define niz_vadd(a, b) ((a) + (b))
+#define niz_vmul(a, b) ((a) * (b))
+static const signed char niz_lane_order[16] __attribute__((unused)) = {0, 8, 4, 12, 2, 10, 6, 14,
+                                                                       1, 9, 5, 13, 3, 11, 7, 15};
+
 NIZ_KERNEL(float, niz_vf, niz_vi, __INT32_TYPE__, f32, i32, NIZ_LANES_F32)
 NIZ_KERNEL(double, niz_vd, niz_vl, __INT64_TYPE__, f64, i64, NIZ_LANES_F64)
 NIZ_KERNEL_FOLD(float, f32, sum, niz_add1_f32)
@@ -130,5 +163,15 @@ NIZ_KERNEL_FOLD(double, f64, sum, niz_add1_f64)
 NIZ_KERNEL_FOLD(double, f64, prod, niz_mul1_f64)
 NIZ_KERNEL_FOLD(double, f64, max, niz_max1_f64)
 NIZ_KERNEL_FOLD(double, f64, min, niz_min1_f64)
+NIZ_COLUMNS(niz_vf, f32)
+NIZ_COLUMNS(niz_vd, f64)
+NIZ_COLUMNS_FOLD(niz_vf, f32, sum, niz_vadd)
+NIZ_COLUMNS_FOLD(niz_vf, f32, prod, niz_vmul)
+NIZ_COLUMNS_FOLD(niz_vf, f32, max, niz_max_f32)
+NIZ_COLUMNS_FOLD(niz_vf, f32, min, niz_min_f32)
+NIZ_COLUMNS_FOLD(niz_vd, f64, sum, niz_vadd)
+NIZ_COLUMNS_FOLD(niz_vd, f64, prod, niz_vmul)
+NIZ_COLUMNS_FOLD(niz_vd, f64, max, niz_max_f64)
+NIZ_COLUMNS_FOLD(niz_vd, f64, min, niz_min_f64)
 
 #endif

@@ -419,7 +419,7 @@ static bool niz_lower_nodes(niz_lowering *l)
 static bool niz_lower_groups(niz_lowering *l, const niz_lower_options *o)
 {
     for (uint32_t g = 0; g < o->fusion->n_groups; g++)
-        if (o->fusion->group[g].nest ? !o->nest(o->state, l, g)
+        if (o->fusion->group[g].kind != NIZ_GROUP_ALONE ? !o->nest(o->state, l, g)
                                      : !niz_lower_node(l, o->fusion->member[o->fusion->start[g]]))
             return false;
     return true;

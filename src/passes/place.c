@@ -117,7 +117,7 @@ static void niz_place_lifetimes(niz_placer *a)
         niz_view_of(g, id, a->p->layout);
         a->p->place[id] = (niz_place_of){.first = time, .last = time, .shares = NIZ_NONE};
         if (!niz_place_owns(g, id)) continue;
-        bool inside = a->f && !leaf && a->f->group[time].nest; /* until somebody outside reads it */
+        bool inside = a->f && !leaf && a->f->group[time].kind != NIZ_GROUP_ALONE; /* until somebody outside reads it */
         a->p->place[id].home = leaf ? NIZ_HOME_LEAF : inside ? NIZ_HOME_NONE : NIZ_HOME_ARENA;
         a->p->place[id].bytes = (int64_t)niz_node_bytes(n);
         if (!leaf) a->p->naive += niz_place_round(a->p->place[id].bytes);
