@@ -109,7 +109,7 @@ static uint16_t niz_operand_value(niz_builder *b, uint32_t x, const niz_shape *s
 {
     const niz_graph *g = &b->env->w->g;
     uint32_t root = b->env->layout[x].root;
-    if (b->env->fusion->group_of[root] == b->group)
+    if (niz_fusion_computes(b->env->fusion, root, b->group))
         for (int i = b->count; i-- > 0;)
             if (b->node[i] == root) return b->of[i];
     niz_nest_value v = {.kind = NIZ_NEST_LOAD, .dtype = (niz_dtype)g->node[x].dtype, .row = true};
@@ -188,7 +188,8 @@ static bool niz_build_node(niz_builder *b, uint32_t id)
     }
     b->node[b->count] = id;
     b->of[b->count++] = result;
-    if (!b->env->stored[id]) return !b->full;
+    bool here = b->env->fusion->group_of[id] == b->group; /* and not in a group before */
+    if (!b->env->stored[id] || !here) return !b->full;
     if (b->n->n_stores == NIZ_NEST_STORES) return false;
     niz_access a = niz_access_store(b, id, part != NIZ_PART_ELEMENT);
     bool partial = b->n->kind == NIZ_GROUP_FLAT && part == NIZ_PART_REDUCE;

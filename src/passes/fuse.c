@@ -142,9 +142,17 @@ static bool niz_fuse_domain(const niz_graph *g, uint32_t id, niz_part_of *part, 
            (as->kind == NIZ_GROUP_COLUMNS || as->domain.dim[as->domain.rank - 1] >= NIZ_SHORT_ROW);
 }
 
+bool niz_fuse_is_element(const niz_graph *g, uint32_t id, const niz_group *group)
+{
+    niz_dtype dtype = group->dtype;
+    niz_shape s = niz_shape_squeezed(g->node[id].shape);
+    return niz_fuse_dtypes(g, &g->node[id], &dtype) && dtype == group->dtype &&
+           niz_shape_equal(&s, &group->domain);
+}
+
 /* ---- what a node may read inside its group --------------------------------------------------- */
 
-static bool niz_fuse_is_whole(const niz_view *v, const niz_shape *domain)
+bool niz_fuse_is_whole(const niz_view *v, const niz_shape *domain)
 {
     niz_shape s = niz_shape_squeezed(&v->shape);
     return niz_view_is_contiguous(v) && niz_shape_equal(&s, domain);
@@ -153,7 +161,7 @@ static bool niz_fuse_is_whole(const niz_view *v, const niz_shape *domain)
 /* Whether operand view v of a node of shape s, which is the group's domain but for axes of size 1,
  * is one value a row (or column): walked along s, it stands still along the folded axis and steps
  * through the others in row-major order. */
-static bool niz_fuse_is_row(const niz_view *v, const niz_shape *s, const niz_group *g)
+bool niz_fuse_is_row(const niz_view *v, const niz_shape *s, const niz_group *g)
 {
     int skip = s->rank - v->shape.rank, axis = g->domain.rank;
     int64_t step = 1;
@@ -172,7 +180,7 @@ static bool niz_fuse_is_row(const niz_view *v, const niz_shape *s, const niz_gro
 
 /* Whether view v, walked along shape s, has its last `tail` axes (of more than one index) evenly
  * spaced, as one axis. */
-static bool niz_fuse_is_even(const niz_view *v, const niz_shape *s, int tail)
+bool niz_fuse_is_even(const niz_view *v, const niz_shape *s, int tail)
 {
     int skip = s->rank - v->shape.rank, seen = 0;
     int64_t next = 0;
@@ -332,7 +340,8 @@ static bool niz_fuse_join(niz_fuser *u, uint32_t group, uint32_t id, niz_part_of
     if (!niz_fuse_has_room(u, group, id)) return false;
     if ((part = niz_fuse_part_in(g, part, as)) == NIZ_PART_ALONE) return false;
     bool turns = part == NIZ_PART_REDUCE && niz_fuse_turns(g, as);
-    if ((turns || g->kind == NIZ_GROUP_COLUMNS) && !niz_fuse_shares(u, group, id)) return false;
+    bool stranger = part != NIZ_PART_REDUCE && g->kind == NIZ_GROUP_COLUMNS;
+    if ((turns || stranger) && !niz_fuse_shares(u, group, id)) return false;
     niz_group before = *g;
     if (turns) g->kind = NIZ_GROUP_COLUMNS, g->fold = as->fold;
     if (!niz_fuse_reads(u, group, id, part)) {
@@ -449,10 +458,13 @@ static void niz_fuse_drop_bare_tiles(niz_fusion *f)
             f->group[g] = (niz_group){.n = 1};
 }
 
+/* Lists of nodes by group, copies included. */
 static bool niz_fuse_members(niz *z, uint32_t n, niz_fusion *f)
 {
+    niz_free(z, f->start);
+    niz_free(z, f->member);
     f->start = niz_realloc(z, NULL, sizeof *f->start * (f->n_groups + 2));
-    f->member = niz_realloc(z, NULL, sizeof *f->member * (n + 1));
+    f->member = niz_realloc(z, NULL, sizeof *f->member * (n + f->n_copies + 1));
     if (!f->start || !f->member) return false;
     uint32_t at = 0;
     for (uint32_t g = 0; g < f->n_groups; g++) {
@@ -464,6 +476,10 @@ static bool niz_fuse_members(niz *z, uint32_t n, niz_fusion *f)
     for (uint32_t id = 0; id < n; id++) {
         uint32_t g = f->group_of[id];
         if (g != NIZ_NONE) f->member[f->start[g] + f->group[g].n++] = id;
+        for (uint32_t c = f->first_copy[id]; c != NIZ_NONE; c = f->copy[c].next) {
+            g = f->copy[c].group;
+            f->member[f->start[g] + f->group[g].n++] = id;
+        }
     }
     return true;
 }
@@ -472,12 +488,15 @@ static bool niz_fuse_arrays(niz_fuser *u)
 {
     uint32_t n = u->w->g.n + 1;
     u->f->group_of = niz_realloc(u->z, NULL, sizeof *u->f->group_of * n);
+    u->f->first_copy = niz_realloc(u->z, NULL, sizeof *u->f->first_copy * n);
     u->f->part = niz_realloc(u->z, NULL, n);
     u->writes = niz_realloc(u->z, NULL, sizeof *u->writes * n);
     u->light = niz_realloc(u->z, NULL, n);
     u->stack = niz_realloc(u->z, NULL, sizeof *u->stack * n);
-    if (!u->f->group_of || !u->f->part || !u->writes || !u->light || !u->stack) return false;
+    if (!u->f->group_of || !u->f->first_copy || !u->f->part || !u->writes || !u->light || !u->stack)
+        return false;
     memset(u->f->group_of, 0xff, sizeof *u->f->group_of * n);
+    memset(u->f->first_copy, 0xff, sizeof *u->f->first_copy * n);
     memset(u->f->part, 0, n);
     memset(u->writes, 0xff, sizeof *u->writes * n);
     for (int i = u->w->n_want; i < u->w->n_out; i++)
@@ -493,7 +512,8 @@ bool niz_fuse(niz *z, const niz_work *w, const niz_layout_of *layout, niz_map_ge
     bool ok = niz_fuse_arrays(&u);
     if (ok) {
         niz_fuse_find_light(&u);
-        ok = niz_fuse_sweep(&u);
+        ok = niz_fuse_sweep(&u) && niz_fuse_members(z, w->g.n, f) &&
+             niz_fuse_recompute(z, w, layout, map, state, f);
         niz_fuse_drop_bare_tiles(f);
     }
     ok = ok && niz_fuse_members(z, w->g.n, f);
@@ -509,6 +529,8 @@ void niz_fusion_free(niz *z, niz_fusion *f)
 {
     niz_free(z, f->group);
     niz_free(z, f->group_of);
+    niz_free(z, f->first_copy);
+    niz_free(z, f->copy);
     niz_free(z, f->part);
     niz_free(z, f->start);
     niz_free(z, f->member);

@@ -43,12 +43,20 @@ typedef struct niz_group {
     uint64_t seen;          /* bits of its nodes and of what they read */
 } niz_group;
 
+/** Another group that computes a node, too. */
+typedef struct niz_copy {
+    uint32_t group, next;
+} niz_copy;
+
 typedef struct niz_fusion {
-    uint32_t n_groups;
-    niz_group *group;   /* in an order in which they can run */
-    uint32_t *group_of; /* of each node; NIZ_NONE for views and leaves */
-    uint8_t *part;      /* of each node: niz_part_of */
-    uint32_t *start;    /* nodes of group g, ascending: member[start[g] .. start[g+1]-1] */
+    uint32_t n_groups, n_copies;
+    niz_group *group;     /* in an order in which they can run; one may have lost all its nodes */
+    uint32_t *group_of;   /* of each node: the first group that computes it, and stores it if it is
+                             stored; NIZ_NONE for views and leaves */
+    uint32_t *first_copy; /* of each node: the others, a list through next; or NIZ_NONE */
+    niz_copy *copy;
+    uint8_t *part;   /* of each node: niz_part_of, the same in all its groups */
+    uint32_t *start; /* nodes of group g, ascending: member[start[g] .. start[g+1]-1] */
     uint32_t *member;
 } niz_fusion;
 
@@ -59,5 +67,27 @@ typedef const niz_map *niz_map_getter(void *state, uint32_t node);
 bool niz_fuse(niz *z, const niz_work *w, const niz_layout_of *layout, niz_map_getter *map,
               void *state, niz_fusion *f);
 void niz_fusion_free(niz *z, niz_fusion *f);
+
+/** Whether group g computes node id. */
+static inline bool niz_fusion_computes(const niz_fusion *f, uint32_t id, uint32_t g)
+{
+    if (f->group_of[id] == g) return true;
+    for (uint32_t c = f->first_copy[id]; c != NIZ_NONE; c = f->copy[c].next)
+        if (f->copy[c].group == g) return true;
+    return false;
+}
+
+/** Lets groups compute what is cheap instead of loading it (recompute.c).  False (error set)
+ * without memory. */
+bool niz_fuse_recompute(niz *z, const niz_work *w, const niz_layout_of *layout, niz_map_getter *map,
+                        void *state, niz_fusion *f);
+
+/** Whether a view is all of a group's domain in row-major order; one value a row or column of it,
+ *  for a node of shape s; evenly spaced along its last `tail` axes. */
+bool niz_fuse_is_whole(const niz_view *v, const niz_shape *domain);
+bool niz_fuse_is_row(const niz_view *v, const niz_shape *s, const niz_group *g);
+bool niz_fuse_is_even(const niz_view *v, const niz_shape *s, int tail);
+/** Whether an elementwise node could be an element of the group. */
+bool niz_fuse_is_element(const niz_graph *g, uint32_t id, const niz_group *group);
 
 #endif
