@@ -5,6 +5,10 @@
  * straight-line code over named vectors; a row's last, shorter strip is the same code with loads
  * and stores that keep to its elements.
  *
+ * The order of a sum leaves a row of 512 a single chain of additions where a vector has 16 lanes,
+ * so rows with folds are swept in step, as many as make four chains: strip after strip, the
+ * first row's, the second's ...  Names of a row end with its number.
+ *
  * SPDX-License-Identifier: MIT */
 #include "codegen/emit.h"
 
@@ -27,7 +31,7 @@ niz_name niz_emit_name(const niz_emitter *e, uint16_t i, int p)
     if (e->n->value[i].wide)
         snprintf(name.text, sizeof name.text, "e%u_%d", i, p);
     else
-        snprintf(name.text, sizeof name.text, "r%u", i);
+        snprintf(name.text, sizeof name.text, "r%u%s", i, e->of);
     return name;
 }
 
@@ -125,19 +129,21 @@ void niz_emit_load(niz_emitter *e, const niz_nest_value *v, int p, bool tail)
     const char *mask = v->dtype == NIZ_BOOL ? "mask_" : "";
     char at = niz_emit_pointer(e, a);
     if (!v->wide && *mask)
-        fprintf(e->f, "niz_splat_%s(-(*%c%u != 0))", e->i, at, v->access);
+        fprintf(e->f, "niz_splat_%s(-(*%c%u%s != 0))", e->i, at, v->access, e->of);
     else if (!v->wide)
-        fprintf(e->f, "niz_splat_%s(*%c%u)", e->t, at, v->access);
+        fprintf(e->f, "niz_splat_%s(*%c%u%s)", e->t, at, v->access, e->of);
     else if (a->inner == 1 && !tail)
-        fprintf(e->f, "niz_%sload_%s(%c%u + j + %d)", mask, e->t, at, v->access, p * e->lanes);
+        fprintf(e->f, "niz_%sload_%s(%c%u%s + j + %d)", mask, e->t, at, v->access, e->of,
+                p * e->lanes);
     else if (a->inner == 1)
-        fprintf(e->f, "niz_%spart_load_%s(%c%u + j, 1, m, %d)", mask, e->t, at, v->access, p);
+        fprintf(e->f, "niz_%spart_load_%s(%c%u%s + j, 1, m, %d)", mask, e->t, at, v->access, e->of,
+                p);
     else if (tail)
-        fprintf(e->f, "niz_%spart_load_%s(%c%u + j * s%u, s%u, m, %d)", mask, e->t, at, v->access,
-                v->access, v->access, p);
+        fprintf(e->f, "niz_%spart_load_%s(%c%u%s + j * s%u, s%u, m, %d)", mask, e->t, at, v->access,
+                e->of, v->access, v->access, p);
     else
-        fprintf(e->f, "niz_%spart_load_%s(%c%u + j * s%u, s%u, %d, %d)", mask, e->t, at, v->access,
-                v->access, v->access, e->parts * e->lanes, p);
+        fprintf(e->f, "niz_%spart_load_%s(%c%u%s + j * s%u, s%u, %d, %d)", mask, e->t, at,
+                v->access, e->of, v->access, v->access, e->parts * e->lanes, p);
 }
 
 void niz_emit_store(niz_emitter *e, const niz_nest_store *s, bool tail)
@@ -148,11 +154,11 @@ void niz_emit_store(niz_emitter *e, const niz_nest_store *s, bool tail)
     for (int p = 0; p < e->parts; p++) {
         niz_name x = niz_emit_name(e, s->value, p);
         if (tail)
-            fprintf(e->f, "            niz_%spart_store_%s(%c%u + j, %s, m, %d);\n", mask, e->t, at,
-                    s->access, x.text, p);
+            fprintf(e->f, "            niz_%spart_store_%s(%c%u%s + j, %s, m, %d);\n", mask, e->t,
+                    at, s->access, e->of, x.text, p);
         else
-            fprintf(e->f, "            niz_%sstore_%s(%c%u + j + %d, %s);\n", mask, e->t, at,
-                    s->access, p * e->lanes, x.text);
+            fprintf(e->f, "            niz_%sstore_%s(%c%u%s + j + %d, %s);\n", mask, e->t, at,
+                    s->access, e->of, p * e->lanes, x.text);
     }
 }
 
@@ -205,7 +211,8 @@ static void niz_emit_kept(niz_emitter *e, const niz_nest_value *v, int p)
     if (e->n->kind == NIZ_GROUP_COLUMNS)
         fprintf(e->f, "t + (%u * N + i) * %d + %d", v->slot, e->parts * e->lanes, p * e->lanes);
     else
-        fprintf(e->f, "t + %u * R + j + %d", v->slot, p * e->lanes);
+        fprintf(e->f, "t + (%u + %s) * R + j + %d", v->slot * (unsigned)e->rows,
+                *e->of ? e->of + 1 : "0", p * e->lanes);
 }
 
 static void niz_emit_value(niz_emitter *e, int i, int stage, bool tail)
@@ -235,21 +242,21 @@ static void niz_emit_value(niz_emitter *e, int i, int stage, bool tail)
 static void niz_emit_accumulate(niz_emitter *e, int i, bool tail)
 {
     const niz_nest_value *v = &e->n->value[i];
-    static const char *const how[] = {"c%d_%d + x", "c%d_%d * x", "niz_max_%s(c%d_%d, x)",
-                                      "niz_min_%s(c%d_%d, x)"};
+    static const char *const how[] = {"%s + x", "%s * x", "niz_max_%s(%s, x)", "niz_min_%s(%s, x)"};
     for (int p = 0; p < e->parts; p++) {
-        niz_name x = niz_emit_name(e, v->x[0], p);
+        niz_name x = niz_emit_name(e, v->x[0], p), c;
+        snprintf(c.text, sizeof c.text, "c%d_%d%s", i, p, e->of);
         fprintf(e->f, "            { const %s x = ", e->V);
         if (tail && e->n->kind != NIZ_GROUP_COLUMNS) /* lanes are columns there */
             fprintf(e->f, "niz_select_%s(niz_first_%s(m, %d), %s, niz_splat_%s(%s))", e->t, e->t, p,
                     x.text, e->t, niz_fold_start(e, v->code));
         else
             fputs(x.text, e->f);
-        fprintf(e->f, "; c%d_%d = ", i, p);
+        fprintf(e->f, "; %s = ", c.text);
         if (v->code <= NIZ_COMBINE_PROD)
-            fprintf(e->f, how[v->code], i, p);
+            fprintf(e->f, how[v->code], c.text);
         else
-            fprintf(e->f, how[v->code], e->t, i, p);
+            fprintf(e->f, how[v->code], e->t, c.text);
         fputs("; }\n", e->f);
     }
 }
@@ -267,12 +274,32 @@ void niz_emit_strip(niz_emitter *e, int stage, bool tail)
 /* ---- one stage: a row in blocks of 512 --------------------------------------------------------
  */
 
+/* Names what follows after row u of those in step. */
+static void niz_emit_row(niz_emitter *e, int u)
+{
+    static const char of[NIZ_ROWS_IN_STEP][4] = {"_0", "_1", "_2", "_3"};
+    e->of = e->rows > 1 ? of[u] : "";
+}
+
+/* Rows behind the last are not swept. */
+static void niz_emit_if_row(niz_emitter *e, int u)
+{
+    niz_emit_row(e, u);
+    if (u)
+        fprintf(e->f, "            if (%d < rows) {\n", u);
+    else
+        fputs("            {\n", e->f);
+}
+
 static void niz_emit_fold_begin(niz_emitter *e, int stage)
 {
-    for (int i = 0; i < e->n->n_values; i++)
-        for (int p = 0; niz_emit_folds_in(&e->n->value[i], stage) && p < e->parts; p++)
-            fprintf(e->f, "        %s c%d_%d = niz_splat_%s(%s);\n", e->V, i, p, e->t,
-                    niz_fold_start(e, e->n->value[i].code));
+    for (int u = 0; u < e->rows; u++)
+        for (int i = 0; i < e->n->n_values; i++)
+            for (int p = 0; niz_emit_folds_in(&e->n->value[i], stage) && p < e->parts; p++) {
+                niz_emit_row(e, u);
+                fprintf(e->f, "        %s c%d_%d%s = niz_splat_%s(%s);\n", e->V, i, p, e->of, e->t,
+                        niz_fold_start(e, e->n->value[i].code));
+            }
 }
 
 static int niz_emit_partial(const niz_emitter *e, int value)
@@ -290,14 +317,25 @@ static void niz_emit_fold_end(niz_emitter *e, int stage)
         if (!niz_emit_folds_in(v, stage)) continue;
         fprintf(e->f, "        { %s l[16];\n", e->S);
         for (int p = 0; p < e->parts; p++)
-            fprintf(e->f, "          niz_store_%s(l + %d, c%d_%d);\n", e->t, p * e->lanes, i, p);
+            fprintf(e->f, "          niz_store_%s(l + %d, c%d_%d%s);\n", e->t, p * e->lanes, i, p,
+                    e->of);
         const char *name = niz_fold_names[v->code];
         if (e->n->kind == NIZ_GROUP_FLAT)
             fprintf(e->f, "          a%d[o] = niz_lanes_%s_%s(l); }\n", niz_emit_partial(e, i),
                     name, e->t);
         else
-            fprintf(e->f, "          niz_push_%s_%s(&t%d, niz_lanes_%s_%s(l)); }\n", name, e->t, i,
-                    name, e->t);
+            fprintf(e->f, "          niz_push_%s_%s(&t%d%s, niz_lanes_%s_%s(l)); }\n", name, e->t,
+                    i, e->of, name, e->t);
+    }
+}
+
+/* One strip of each row. */
+static void niz_emit_strips(niz_emitter *e, int stage, bool tail)
+{
+    for (int u = 0; u < e->rows; u++) {
+        niz_emit_if_row(e, u);
+        niz_emit_strip(e, stage, tail);
+        fputs("            }\n", e->f);
     }
 }
 
@@ -306,13 +344,16 @@ static void niz_emit_blocks(niz_emitter *e, int stage)
     niz_emit_stage_needs(e, stage);
     niz_emit_fold_begin(e, stage);
     fputs("        long j = c;\n        for (; j + 16 <= z; j += 16) {\n", e->f);
-    niz_emit_strip(e, stage, false);
+    niz_emit_strips(e, stage, false);
     fputs("        }\n        if (j < z) {\n            const long m = z - j;\n            "
           "(void)m;\n",
           e->f);
-    niz_emit_strip(e, stage, true);
+    niz_emit_strips(e, stage, true);
     fputs("        }\n", e->f);
-    niz_emit_fold_end(e, stage);
+    for (int u = 0; u < e->rows; u++) {
+        niz_emit_row(e, u);
+        niz_emit_fold_end(e, stage);
+    }
 }
 
 /* Row values known before stage `stage` sweeps, and the stores of those that are wanted. */
@@ -323,24 +364,30 @@ static void niz_emit_row_values(niz_emitter *e, int stage)
         const niz_nest_value *v = &n->value[i];
         if (!v->row || v->stage != stage || (n->kind == NIZ_GROUP_FLAT && v->kind == NIZ_NEST_FOLD))
             continue;
-        fprintf(e->f, "    const %s r%d = ", niz_emit_type(e, v), i);
+        fprintf(e->f, "    const %s r%d%s = ", niz_emit_type(e, v), i, e->of);
         if (v->kind == NIZ_NEST_LOAD)
             niz_emit_load(e, v, 0, false);
         else if (v->kind == NIZ_NEST_MAP)
             niz_emit_map(e, v, 0);
         else
-            fprintf(e->f, "niz_splat_%s(niz_total_%s_%s(&t%d))", e->t, niz_fold_names[v->code],
-                    e->t, i);
-        fprintf(e->f, ";\n    (void)r%d;\n", i);
+            fprintf(e->f, "niz_splat_%s(niz_total_%s_%s(&t%d%s))", e->t, niz_fold_names[v->code],
+                    e->t, i, e->of);
+        fprintf(e->f, ";\n    (void)r%d%s;\n", i, e->of);
     }
+}
+
+/* The stores of those that are wanted. */
+static void niz_emit_row_stores(niz_emitter *e, int stage)
+{
+    const niz_nest *n = e->n;
     for (int i = 0; i < n->n_stores; i++) {
         const niz_nest_store *s = &n->store[i];
         const niz_nest_value *v = &n->value[s->value];
         if (!n->access[s->access].row || s->partial || v->stage != stage) continue;
         fprintf(e->f,
-                v->dtype == NIZ_BOOL ? "    *a%u = (signed char)(r%u[0] != 0);\n"
-                                     : "    *a%u = r%u[0];\n",
-                s->access, s->value);
+                v->dtype == NIZ_BOOL ? "    *a%u%s = (signed char)(r%u%s[0] != 0);\n"
+                                     : "    *a%u%s = r%u%s[0];\n",
+                s->access, e->of, s->value, e->of);
     }
 }
 
@@ -354,13 +401,44 @@ bool niz_emit_has_sweep(niz_emitter *e, int stage)
     return false;
 }
 
+static bool niz_emit_has_row_stores(const niz_emitter *e, int stage)
+{
+    const niz_nest *n = e->n;
+    for (int i = 0; i < n->n_stores; i++)
+        if (n->access[n->store[i].access].row && n->value[n->store[i].value].stage == stage)
+            return true;
+    return false;
+}
+
+static void niz_emit_rows_values(niz_emitter *e, int stage)
+{
+    for (int u = 0; u < e->rows; u++) {
+        niz_emit_row(e, u);
+        niz_emit_row_values(e, stage);
+    }
+    for (int u = 0; u < e->rows && niz_emit_has_row_stores(e, stage); u++) {
+        niz_emit_if_row(e, u);
+        niz_emit_row_stores(e, stage);
+        fputs("            }\n", e->f);
+    }
+}
+
+static void niz_emit_trees(niz_emitter *e, int stage)
+{
+    for (int u = 0; u < e->rows; u++)
+        for (int i = 0; i < e->n->n_values; i++) {
+            niz_emit_row(e, u);
+            if (niz_emit_folds_in(&e->n->value[i], stage))
+                fprintf(e->f, "    niz_tree_%s t%d%s; t%d%s.n = 0, t%d%s.d = 0;\n", e->t, i, e->of,
+                        i, e->of, i, e->of);
+        }
+}
+
 static void niz_emit_stage(niz_emitter *e, int stage)
 {
-    niz_emit_row_values(e, stage);
+    niz_emit_rows_values(e, stage);
     if (!niz_emit_has_sweep(e, stage)) return;
-    for (int i = 0; i < e->n->n_values; i++)
-        if (niz_emit_folds_in(&e->n->value[i], stage))
-            fprintf(e->f, "    niz_tree_%s t%d = {{0}, 0, 0};\n", e->t, i);
+    niz_emit_trees(e, stage);
     fprintf(e->f,
             "    /* stage %d */\n    for (long c = 0; c < N; c += %d) {\n"
             "        const long z = N - c < %d ? N : c + %d;\n",
@@ -379,24 +457,37 @@ static bool niz_emit_is_stored(const niz_nest *n, int access)
     return false;
 }
 
-void niz_emit_pointers(niz_emitter *e)
+/* Strides along the axes of the nest. */
+static void niz_emit_strides(niz_emitter *e)
 {
     const niz_nest *n = e->n;
     int sizes = 1 + (n->kind == NIZ_GROUP_COLUMNS), k = sizes + n->rank;
-    for (int d = n->rank; d-- > 0;)
-        fprintf(e->f,
-                d ? "    const long i%d = q %% n[%d]; q /= n[%d];\n" : "    const long i%d = q;\n",
-                d, sizes + d, sizes + d);
     for (int a = 0; a < n->n_accesses; a++, k += sizes + n->rank) {
-        const char *type = n->access[a].dtype == NIZ_BOOL ? "signed char" : e->S;
-        const char *constant = niz_emit_is_stored(n, a) ? "" : "const ";
-        fprintf(e->f, "    %s%s *const a%d = (%s%s *)b[%d]", constant, type, a, constant, type, a);
-        for (int d = 0; d < n->rank; d++) fprintf(e->f, " + i%d * n[%d]", d, k + sizes + d);
-        fputs(";\n", e->f);
         if (n->access[a].wide && n->access[a].inner != 1)
             fprintf(e->f, "    const long s%d = n[%d];\n", a, k);
         if (sizes == 2 && !n->access[a].row)
             fprintf(e->f, "    const long l%d = n[%d];\n", a, k + 1);
+    }
+}
+
+void niz_emit_pointers(niz_emitter *e)
+{
+    const niz_nest *n = e->n;
+    int sizes = 1 + (n->kind == NIZ_GROUP_COLUMNS), k = sizes + n->rank;
+    if (!*e->of || !strcmp(e->of, "_0")) niz_emit_strides(e);
+    for (int d = n->rank; d-- > 0;)
+        fprintf(e->f,
+                d ? "    const long i%d%s = q%s %% n[%d]; q%s /= n[%d];\n"
+                  : "    const long i%d%s = q%s;\n",
+                d, e->of, e->of, sizes + d, e->of, sizes + d);
+    for (int a = 0; a < n->n_accesses; a++, k += sizes + n->rank) {
+        const char *type = n->access[a].dtype == NIZ_BOOL ? "signed char" : e->S;
+        const char *constant = niz_emit_is_stored(n, a) ? "" : "const ";
+        fprintf(e->f, "    %s%s *const a%d%s = (%s%s *)b[%d]", constant, type, a, e->of, constant,
+                type, a);
+        for (int d = 0; d < n->rank; d++)
+            fprintf(e->f, " + i%d%s * n[%d]", d, e->of, k + sizes + d);
+        fputs(";\n", e->f);
     }
 }
 
@@ -405,6 +496,8 @@ static niz_emitter niz_emit_begin(FILE *f, const niz_nest *n, int vector_bytes)
     bool single = n->dtype == NIZ_F32;
     niz_emitter e = {.f = f, .n = n, .lanes = vector_bytes / (single ? 4 : 8)};
     e.parts = 16 / e.lanes;
+    e.rows = 1;
+    e.of = "";
     e.S = single ? "float" : "double";
     e.V = single ? "niz_vf" : "niz_vd";
     e.M = single ? "niz_vi" : "niz_vl";
@@ -427,9 +520,16 @@ static void niz_emit_flat(niz_emitter *e)
 
 static void niz_emit_rows(niz_emitter *e)
 {
-    fprintf(e->f, "    for (long o = begin; o < end; o++) {\n    %s\n",
-            e->n->rank ? "long q = o;" : "(void)o;");
-    niz_emit_pointers(e);
+    e->rows = niz_nest_rows(e->n, e->parts);
+    fprintf(e->f,
+            "    for (long o = begin; o < end; o += %d) {\n    const long rows = end - o;\n"
+            "    (void)rows;\n",
+            e->rows);
+    for (int u = 0; u < e->rows; u++) {
+        niz_emit_row(e, u);
+        if (e->n->rank) fprintf(e->f, "    long q%s = %d < rows ? o + %d : o;\n", e->of, u, u);
+        niz_emit_pointers(e);
+    }
     for (int stage = 0; stage < e->n->n_stages; stage++) niz_emit_stage(e, stage);
     fputs("    }\n", e->f);
 }

@@ -12,7 +12,12 @@ typedef struct niz_emitter {
     int lanes, parts;              /* of a vector; vectors of a strip */
     const char *S, *V, *M, *t, *i; /* scalar, vector and mask types; suffixes f32, i32 */
     bool seen[NIZ_NEST_VALUES];    /* values that the sweep at hand computes */
+    int rows;                      /* that are swept in step */
+    const char *of;                /* what the names of the row at hand end with */
 } niz_emitter;
+
+/** Rows swept in step at most: their chains of additions hide each other's latency. */
+#define NIZ_ROWS_IN_STEP 4
 
 /** The name of value i in a strip's part p: what is wide has one a part, the rest one in all. */
 typedef struct niz_name {

@@ -253,26 +253,52 @@ static void niz_build_flatten(niz_nest *n)
 
 /* ---- what later stages need ------------------------------------------------------------------ */
 
-static bool niz_value_is_costly(const niz_nest_value *v)
+/* Operations of one vector: a division blocks its unit for as long as ten others take. */
+static int niz_value_work(const niz_nest_value *v)
 {
-    return v->kind == NIZ_NEST_MAP && (v->code >= NIZ_MAP_EXP && v->code <= NIZ_MAP_POW);
+    if (v->kind != NIZ_NEST_MAP) return 1;
+    if (v->code >= NIZ_MAP_EXP && v->code <= NIZ_MAP_POW) return 20;
+    return v->code == NIZ_MAP_DIV || v->code == NIZ_MAP_SQRT ? 10 : v->code != NIZ_MAP_CONST;
+}
+
+/* To compute this much again costs more than a store and a load in the first-level cache. */
+#define NIZ_KEEP_WORK 6
+
+/* What it takes a stage to compute each value from memory, from what is kept and from rows' values;
+ * shared parts are counted as often as they are used. */
+static void niz_build_work(const niz_nest *n, int stage, int *work)
+{
+    for (int i = 0; i < n->n_values; i++) {
+        const niz_nest_value *v = &n->value[i];
+        work[i] = v->row ? 0 : niz_value_work(v);
+        if (v->row || v->kind != NIZ_NEST_MAP) continue;
+        for (int a = 0; a < niz_map_arity((niz_map_code)v->code); a++) work[i] += work[v->x[a]];
+        if (work[i] > 1000) work[i] = 1000;
+        if (v->keep && v->stage < stage) work[i] = 1;
+    }
+}
+
+static bool niz_build_can_keep(const niz_nest *n, const niz_nest_value *v)
+{
+    return v->wide && v->dtype == n->dtype &&
+           (n->kind != NIZ_GROUP_COLUMNS || n->row <= NIZ_COLUMN_KEEP);
 }
 
 /* Marks what is computed in a stage for value i; costly values of earlier stages are kept. */
-static void niz_build_need(niz_nest *n, uint16_t i, int stage, bool *seen)
+static void niz_build_need(niz_nest *n, uint16_t i, int stage, const int *work, bool *seen)
 {
     uint16_t stack[NIZ_NEST_VALUES * 3];
-    bool keeps = n->kind != NIZ_GROUP_COLUMNS || n->row <= NIZ_COLUMN_KEEP;
     int top = 0;
     for (stack[top++] = i; top;) {
-        niz_nest_value *v = &n->value[stack[--top]];
-        if (seen[v - n->value] || v->row) continue;
-        seen[v - n->value] = true;
-        if (v->stage < stage && v->wide && keeps && niz_value_is_costly(v)) {
+        uint16_t now = stack[--top];
+        niz_nest_value *v = &n->value[now];
+        if (seen[now] || v->row) continue;
+        seen[now] = true;
+        if (v->kind != NIZ_NEST_MAP) continue;
+        if (v->stage < stage && work[now] >= NIZ_KEEP_WORK && niz_build_can_keep(n, v)) {
             v->keep = true;
             continue;
         }
-        if (v->kind != NIZ_NEST_MAP) continue;
         for (int a = 0; a < niz_map_arity((niz_map_code)v->code); a++) stack[top++] = v->x[a];
     }
 }
@@ -280,14 +306,16 @@ static void niz_build_need(niz_nest *n, uint16_t i, int stage, bool *seen)
 static void niz_build_keep(niz_nest *n)
 {
     bool seen[NIZ_NEST_VALUES];
+    int work[NIZ_NEST_VALUES];
     for (int stage = 1; stage < n->n_stages; stage++) {
         memset(seen, 0, sizeof seen);
+        niz_build_work(n, stage, work);
         for (int i = 0; i < n->n_stores; i++)
             if (n->value[n->store[i].value].stage == stage)
-                niz_build_need(n, n->store[i].value, stage, seen);
+                niz_build_need(n, n->store[i].value, stage, work, seen);
         for (int i = 0; i < n->n_values; i++)
             if (n->value[i].kind == NIZ_NEST_FOLD && n->value[i].stage == stage + 1)
-                niz_build_need(n, n->value[i].x[0], stage, seen);
+                niz_build_need(n, n->value[i].x[0], stage, work, seen);
     }
     for (int i = 0; i < n->n_values; i++)
         if (n->value[i].keep) n->value[i].slot = (uint16_t)n->n_slots++;
@@ -341,11 +369,24 @@ int niz_nest_arguments(const niz_nest *n, int64_t *out)
     return k;
 }
 
-int64_t niz_nest_scratch(const niz_nest *n)
+/* Text of a kernel that is larger than this is not repeated for more rows. */
+#define NIZ_NEST_LARGE 200
+
+int niz_nest_rows(const niz_nest *n, int parts)
 {
-    int64_t slot =
-        n->kind == NIZ_GROUP_COLUMNS ? n->row * NIZ_COLUMN_UNIT : (n->row + 15) / 16 * 16;
-    return n->n_slots * slot * (int64_t)niz_dtype_size(n->dtype);
+    bool folds = false;
+    for (int i = 0; i < n->n_values; i++) folds = folds || n->value[i].kind == NIZ_NEST_FOLD;
+    int rows = !folds || n->kind != NIZ_GROUP_ROWS ? 1 : parts >= 4 ? 1 : 4 / parts;
+    return n->n_values > NIZ_NEST_LARGE ? 1 : rows;
+}
+
+int64_t niz_nest_scratch(const niz_nest *n, int vector_bytes)
+{
+    int64_t size = (int64_t)niz_dtype_size(n->dtype), row = (n->row + 15) / 16 * 16;
+    int64_t slot = n->kind == NIZ_GROUP_COLUMNS
+                       ? n->row * NIZ_COLUMN_UNIT
+                       : row * niz_nest_rows(n, (int)(16 * size / vector_bytes));
+    return n->n_slots * slot * size;
 }
 
 int64_t niz_nest_units(const niz_nest *n)

@@ -130,8 +130,11 @@ void niz_prelude_emit(FILE *f, int vector_bytes);
 int niz_nest_arguments(const niz_nest *n, int64_t *out);
 #define NIZ_NEST_ARGUMENTS (2 + NIZ_MAX_RANK + NIZ_NEST_ACCESSES * (2 + NIZ_MAX_RANK))
 
+/** Rows that a kernel sweeps in step, where a strip of 16 elements is that many vectors. */
+int niz_nest_rows(const niz_nest *n, int parts);
+
 /** Bytes of scratch memory a thread, and units of the range. */
-int64_t niz_nest_scratch(const niz_nest *n);
+int64_t niz_nest_scratch(const niz_nest *n, int vector_bytes);
 int64_t niz_nest_units(const niz_nest *n);
 /** Elements that a nest computes. */
 int64_t niz_nest_elements(const niz_nest *n);

@@ -161,7 +161,7 @@ static bool niz_writer_nest(void *state, niz_lowering *l, uint32_t g)
             partial[i] = niz_lower_extra(l, t->units * (int64_t)niz_dtype_size(n->dtype));
             t->buffer[n->store[i].access] = partial[i];
         }
-    niz_lower_scratch(l, niz_nest_scratch(n));
+    niz_lower_scratch(l, niz_nest_scratch(n, niz_jit_vector_bytes(s->e)));
     return niz_writer_describe(s, l, t, g) && niz_writer_trees(s, l, t, partial);
 }
 
