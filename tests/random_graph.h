@@ -56,6 +56,11 @@ static inline niz_shape rg_shape(random_graph *g)
     for (int d = 0; d < s.rank; d++) s.dim[d] = 1 + util_below(&g->rng, 5);
     static const int rows[] = {6, 16, 17, 40, 131, 513};
     if (s.rank && g->wide) s.dim[s.rank - 1] = rows[util_below(&g->rng, NIZ_COUNT(rows))];
+    static const int lines[] = {15, 17, 64, 515};
+    if (s.rank > 1 && g->wide && util_below(&g->rng, 3) == 0) {
+        s.dim[0] = lines[util_below(&g->rng, NIZ_COUNT(lines))];
+        s.dim[s.rank - 1] = 2 + util_below(&g->rng, 40);
+    }
     if (s.rank && util_below(&g->rng, 40) == 0) s.dim[0] = 0;
     if (s.rank == 1 && util_below(&g->rng, 8) == 0) s.dim[0] = g->wide ? 9000 : 700;
     return s;

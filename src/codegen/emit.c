@@ -5,46 +5,37 @@
  * straight-line code over named vectors; a row's last, shorter strip is the same code with loads
  * and stores that keep to its elements.
  *
+ * The order of a sum leaves a row of 512 a single chain of additions where a vector has 16 lanes,
+ * so rows with folds are swept in step, as many as make four chains: strip after strip, the
+ * first row's, the second's ...  Names of a row end with its number.
+ *
  * SPDX-License-Identifier: MIT */
+#include "codegen/emit.h"
+
 #include <string.h>
 
-#include "codegen/nest.h"
-
-typedef struct niz_emitter {
-    FILE *f;
-    const niz_nest *n;
-    int lanes, parts;
-    const char *S, *V, *M, *t, *i; /* scalar, vector and mask types; suffixes f32, i32 */
-    bool seen[NIZ_NEST_VALUES];
-} niz_emitter;
-
-static const char *const niz_fold_names[] = {"sum", "prod", "max", "min"};
+const char *const niz_fold_names[] = {"sum", "prod", "max", "min"};
 static const char *const niz_fold_starts_f32[] = {"-0.0f", "1.0f", "-__builtin_inff()",
                                                   "__builtin_inff()"};
 static const char *const niz_fold_starts_f64[] = {"-0.0", "1.0", "-__builtin_inf()",
                                                   "__builtin_inf()"};
 
-static const char *niz_fold_start(const niz_emitter *e, int combine)
+const char *niz_fold_start(const niz_emitter *e, int combine)
 {
     return e->n->dtype == NIZ_F32 ? niz_fold_starts_f32[combine] : niz_fold_starts_f64[combine];
 }
 
-/* The name of value i in a strip's part p: elements have one a part, row values one in all. */
-typedef struct niz_name {
-    char text[32];
-} niz_name;
-
-static niz_name niz_emit_name(const niz_emitter *e, uint16_t i, int p)
+niz_name niz_emit_name(const niz_emitter *e, uint16_t i, int p)
 {
     niz_name name;
-    if (e->n->value[i].row)
-        snprintf(name.text, sizeof name.text, "r%u", i);
-    else
+    if (e->n->value[i].wide)
         snprintf(name.text, sizeof name.text, "e%u_%d", i, p);
+    else
+        snprintf(name.text, sizeof name.text, "r%u%s", i, e->of);
     return name;
 }
 
-static const char *niz_emit_type(const niz_emitter *e, const niz_nest_value *v)
+const char *niz_emit_type(const niz_emitter *e, const niz_nest_value *v)
 {
     return v->dtype == NIZ_BOOL ? e->M : e->V;
 }
@@ -92,7 +83,7 @@ static void niz_emit_cast(niz_emitter *e, const niz_nest_value *v, const char *a
         fprintf(e->f, "niz_select_%s(%s, niz_splat_%s(1), niz_splat_%s(0))", e->t, a, e->t, e->t);
 }
 
-static void niz_emit_map(niz_emitter *e, const niz_nest_value *v, int p)
+void niz_emit_map(niz_emitter *e, const niz_nest_value *v, int p)
 {
     niz_name x[3];
     niz_map_code code = (niz_map_code)v->code;
@@ -126,35 +117,48 @@ static void niz_emit_map(niz_emitter *e, const niz_nest_value *v, int p)
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
-static void niz_emit_load(niz_emitter *e, const niz_nest_value *v, int p, bool tail)
+/* An access' pointer: p for the line at hand of columns, a for the rest. */
+static char niz_emit_pointer(const niz_emitter *e, const niz_access *a)
+{
+    return e->n->kind == NIZ_GROUP_COLUMNS && !a->row ? 'p' : 'a';
+}
+
+void niz_emit_load(niz_emitter *e, const niz_nest_value *v, int p, bool tail)
 {
     const niz_access *a = &e->n->access[v->access];
     const char *mask = v->dtype == NIZ_BOOL ? "mask_" : "";
-    if (v->row && *mask)
-        fprintf(e->f, "niz_splat_%s(-(*a%u != 0))", e->i, v->access);
-    else if (v->row)
-        fprintf(e->f, "niz_splat_%s(*a%u)", e->t, v->access);
+    char at = niz_emit_pointer(e, a);
+    if (!v->wide && *mask)
+        fprintf(e->f, "niz_splat_%s(-(*%c%u%s != 0))", e->i, at, v->access, e->of);
+    else if (!v->wide)
+        fprintf(e->f, "niz_splat_%s(*%c%u%s)", e->t, at, v->access, e->of);
     else if (a->inner == 1 && !tail)
-        fprintf(e->f, "niz_%sload_%s(a%u + j + %d)", mask, e->t, v->access, p * e->lanes);
+        fprintf(e->f, "niz_%sload_%s(%c%u%s + j + %d)", mask, e->t, at, v->access, e->of,
+                p * e->lanes);
     else if (a->inner == 1)
-        fprintf(e->f, "niz_%spart_load_%s(a%u + j, 1, m, %d)", mask, e->t, v->access, p);
+        fprintf(e->f, "niz_%spart_load_%s(%c%u%s + j, 1, m, %d)", mask, e->t, at, v->access, e->of,
+                p);
+    else if (tail)
+        fprintf(e->f, "niz_%spart_load_%s(%c%u%s + j * s%u, s%u, m, %d)", mask, e->t, at, v->access,
+                e->of, v->access, v->access, p);
     else
-        fprintf(e->f, "niz_%spart_load_%s(a%u + j * s%u, s%u, %s, %d)", mask, e->t, v->access,
-                v->access, v->access, tail ? "m" : "16", p);
+        fprintf(e->f, "niz_%spart_load_%s(%c%u%s + j * s%u, s%u, %d, %d)", mask, e->t, at,
+                v->access, e->of, v->access, v->access, e->parts * e->lanes, p);
 }
 
-static void niz_emit_store(niz_emitter *e, const niz_nest_store *s, bool tail)
+void niz_emit_store(niz_emitter *e, const niz_nest_store *s, bool tail)
 {
     const niz_nest_value *v = &e->n->value[s->value];
     const char *mask = v->dtype == NIZ_BOOL ? "mask_" : "";
+    char at = niz_emit_pointer(e, &e->n->access[s->access]);
     for (int p = 0; p < e->parts; p++) {
         niz_name x = niz_emit_name(e, s->value, p);
         if (tail)
-            fprintf(e->f, "            niz_%spart_store_%s(a%u + j, %s, m, %d);\n", mask, e->t,
-                    s->access, x.text, p);
+            fprintf(e->f, "            niz_%spart_store_%s(%c%u%s + j, %s, m, %d);\n", mask, e->t,
+                    at, s->access, e->of, x.text, p);
         else
-            fprintf(e->f, "            niz_%sstore_%s(a%u + j + %d, %s);\n", mask, e->t, s->access,
-                    p * e->lanes, x.text);
+            fprintf(e->f, "            niz_%sstore_%s(%c%u%s + j + %d, %s);\n", mask, e->t, at,
+                    s->access, e->of, p * e->lanes, x.text);
     }
 }
 
@@ -176,7 +180,7 @@ static void niz_emit_need(niz_emitter *e, uint16_t i, int stage)
     }
 }
 
-static bool niz_emit_folds_in(const niz_nest_value *v, int stage)
+bool niz_emit_folds_in(const niz_nest_value *v, int stage)
 {
     return v->kind == NIZ_NEST_FOLD && v->stage == stage + 1;
 }
@@ -201,48 +205,63 @@ static void niz_emit_stage_needs(niz_emitter *e, int stage)
     }
 }
 
+/* Where a kept value's strip is in scratch memory. */
+static void niz_emit_kept(niz_emitter *e, const niz_nest_value *v, int p)
+{
+    if (e->n->kind == NIZ_GROUP_COLUMNS)
+        fprintf(e->f, "t + (%u * N + i) * %d + %d", v->slot, e->parts * e->lanes, p * e->lanes);
+    else
+        fprintf(e->f, "t + (%u + %s) * R + j + %d", v->slot * (unsigned)e->rows,
+                *e->of ? e->of + 1 : "0", p * e->lanes);
+}
+
 static void niz_emit_value(niz_emitter *e, int i, int stage, bool tail)
 {
     const niz_nest_value *v = &e->n->value[i];
     bool kept = v->keep && v->stage < stage;
-    for (int p = 0; p < e->parts; p++) {
-        fprintf(e->f, "            const %s e%d_%d = ", niz_emit_type(e, v), i, p);
-        if (kept)
-            fprintf(e->f, "niz_load_%s(t + %u * R + j + %d)", e->t, v->slot, p * e->lanes);
-        else if (v->kind == NIZ_NEST_LOAD)
+    for (int p = 0; p < (v->wide ? e->parts : 1); p++) {
+        niz_name name = niz_emit_name(e, (uint16_t)i, p);
+        fprintf(e->f, "            const %s %s = ", niz_emit_type(e, v), name.text);
+        if (kept) {
+            fprintf(e->f, "niz_load_%s(", e->t);
+            niz_emit_kept(e, v, p);
+            fputc(')', e->f);
+        } else if (v->kind == NIZ_NEST_LOAD) {
             niz_emit_load(e, v, p, tail);
-        else
+        } else {
             niz_emit_map(e, v, p);
+        }
         fputs(";\n", e->f);
-        if (v->keep && !kept)
-            fprintf(e->f, "            niz_store_%s(t + %u * R + j + %d, e%d_%d);\n", e->t, v->slot,
-                    p * e->lanes, i, p);
+        if (!v->keep || kept) continue;
+        fprintf(e->f, "            niz_store_%s(", e->t);
+        niz_emit_kept(e, v, p);
+        fprintf(e->f, ", %s);\n", name.text);
     }
 }
 
 static void niz_emit_accumulate(niz_emitter *e, int i, bool tail)
 {
     const niz_nest_value *v = &e->n->value[i];
-    static const char *const how[] = {"c%d_%d + x", "c%d_%d * x", "niz_max_%s(c%d_%d, x)",
-                                      "niz_min_%s(c%d_%d, x)"};
+    static const char *const how[] = {"%s + x", "%s * x", "niz_max_%s(%s, x)", "niz_min_%s(%s, x)"};
     for (int p = 0; p < e->parts; p++) {
-        niz_name x = niz_emit_name(e, v->x[0], p);
+        niz_name x = niz_emit_name(e, v->x[0], p), c;
+        snprintf(c.text, sizeof c.text, "c%d_%d%s", i, p, e->of);
         fprintf(e->f, "            { const %s x = ", e->V);
-        if (tail)
+        if (tail && e->n->kind != NIZ_GROUP_COLUMNS) /* lanes are columns there */
             fprintf(e->f, "niz_select_%s(niz_first_%s(m, %d), %s, niz_splat_%s(%s))", e->t, e->t, p,
                     x.text, e->t, niz_fold_start(e, v->code));
         else
             fputs(x.text, e->f);
-        fprintf(e->f, "; c%d_%d = ", i, p);
+        fprintf(e->f, "; %s = ", c.text);
         if (v->code <= NIZ_COMBINE_PROD)
-            fprintf(e->f, how[v->code], i, p);
+            fprintf(e->f, how[v->code], c.text);
         else
-            fprintf(e->f, how[v->code], e->t, i, p);
+            fprintf(e->f, how[v->code], e->t, c.text);
         fputs("; }\n", e->f);
     }
 }
 
-static void niz_emit_strip(niz_emitter *e, int stage, bool tail)
+void niz_emit_strip(niz_emitter *e, int stage, bool tail)
 {
     for (int i = 0; i < e->n->n_values; i++)
         if (e->seen[i]) niz_emit_value(e, i, stage, tail);
@@ -255,12 +274,32 @@ static void niz_emit_strip(niz_emitter *e, int stage, bool tail)
 /* ---- one stage: a row in blocks of 512 --------------------------------------------------------
  */
 
+/* Names what follows after row u of those in step. */
+static void niz_emit_row(niz_emitter *e, int u)
+{
+    static const char of[NIZ_ROWS_IN_STEP][4] = {"_0", "_1", "_2", "_3"};
+    e->of = e->rows > 1 ? of[u] : "";
+}
+
+/* Rows behind the last are not swept. */
+static void niz_emit_if_row(niz_emitter *e, int u)
+{
+    niz_emit_row(e, u);
+    if (u)
+        fprintf(e->f, "            if (%d < rows) {\n", u);
+    else
+        fputs("            {\n", e->f);
+}
+
 static void niz_emit_fold_begin(niz_emitter *e, int stage)
 {
-    for (int i = 0; i < e->n->n_values; i++)
-        for (int p = 0; niz_emit_folds_in(&e->n->value[i], stage) && p < e->parts; p++)
-            fprintf(e->f, "        %s c%d_%d = niz_splat_%s(%s);\n", e->V, i, p, e->t,
-                    niz_fold_start(e, e->n->value[i].code));
+    for (int u = 0; u < e->rows; u++)
+        for (int i = 0; i < e->n->n_values; i++)
+            for (int p = 0; niz_emit_folds_in(&e->n->value[i], stage) && p < e->parts; p++) {
+                niz_emit_row(e, u);
+                fprintf(e->f, "        %s c%d_%d%s = niz_splat_%s(%s);\n", e->V, i, p, e->of, e->t,
+                        niz_fold_start(e, e->n->value[i].code));
+            }
 }
 
 static int niz_emit_partial(const niz_emitter *e, int value)
@@ -278,14 +317,25 @@ static void niz_emit_fold_end(niz_emitter *e, int stage)
         if (!niz_emit_folds_in(v, stage)) continue;
         fprintf(e->f, "        { %s l[16];\n", e->S);
         for (int p = 0; p < e->parts; p++)
-            fprintf(e->f, "          niz_store_%s(l + %d, c%d_%d);\n", e->t, p * e->lanes, i, p);
+            fprintf(e->f, "          niz_store_%s(l + %d, c%d_%d%s);\n", e->t, p * e->lanes, i, p,
+                    e->of);
         const char *name = niz_fold_names[v->code];
-        if (e->n->flat)
+        if (e->n->kind == NIZ_GROUP_FLAT)
             fprintf(e->f, "          a%d[o] = niz_lanes_%s_%s(l); }\n", niz_emit_partial(e, i),
                     name, e->t);
         else
-            fprintf(e->f, "          niz_push_%s_%s(&t%d, niz_lanes_%s_%s(l)); }\n", name, e->t, i,
-                    name, e->t);
+            fprintf(e->f, "          niz_push_%s_%s(&t%d%s, niz_lanes_%s_%s(l)); }\n", name, e->t,
+                    i, e->of, name, e->t);
+    }
+}
+
+/* One strip of each row. */
+static void niz_emit_strips(niz_emitter *e, int stage, bool tail)
+{
+    for (int u = 0; u < e->rows; u++) {
+        niz_emit_if_row(e, u);
+        niz_emit_strip(e, stage, tail);
+        fputs("            }\n", e->f);
     }
 }
 
@@ -294,13 +344,16 @@ static void niz_emit_blocks(niz_emitter *e, int stage)
     niz_emit_stage_needs(e, stage);
     niz_emit_fold_begin(e, stage);
     fputs("        long j = c;\n        for (; j + 16 <= z; j += 16) {\n", e->f);
-    niz_emit_strip(e, stage, false);
+    niz_emit_strips(e, stage, false);
     fputs("        }\n        if (j < z) {\n            const long m = z - j;\n            "
           "(void)m;\n",
           e->f);
-    niz_emit_strip(e, stage, true);
+    niz_emit_strips(e, stage, true);
     fputs("        }\n", e->f);
-    niz_emit_fold_end(e, stage);
+    for (int u = 0; u < e->rows; u++) {
+        niz_emit_row(e, u);
+        niz_emit_fold_end(e, stage);
+    }
 }
 
 /* Row values known before stage `stage` sweeps, and the stores of those that are wanted. */
@@ -309,29 +362,36 @@ static void niz_emit_row_values(niz_emitter *e, int stage)
     const niz_nest *n = e->n;
     for (int i = 0; i < n->n_values; i++) {
         const niz_nest_value *v = &n->value[i];
-        if (!v->row || v->stage != stage || (n->flat && v->kind == NIZ_NEST_FOLD)) continue;
-        fprintf(e->f, "    const %s r%d = ", niz_emit_type(e, v), i);
+        if (!v->row || v->stage != stage || (n->kind == NIZ_GROUP_FLAT && v->kind == NIZ_NEST_FOLD))
+            continue;
+        fprintf(e->f, "    const %s r%d%s = ", niz_emit_type(e, v), i, e->of);
         if (v->kind == NIZ_NEST_LOAD)
             niz_emit_load(e, v, 0, false);
         else if (v->kind == NIZ_NEST_MAP)
             niz_emit_map(e, v, 0);
         else
-            fprintf(e->f, "niz_splat_%s(niz_total_%s_%s(&t%d))", e->t, niz_fold_names[v->code],
-                    e->t, i);
-        fprintf(e->f, ";\n    (void)r%d;\n", i);
+            fprintf(e->f, "niz_splat_%s(niz_total_%s_%s(&t%d%s))", e->t, niz_fold_names[v->code],
+                    e->t, i, e->of);
+        fprintf(e->f, ";\n    (void)r%d%s;\n", i, e->of);
     }
+}
+
+/* The stores of those that are wanted. */
+static void niz_emit_row_stores(niz_emitter *e, int stage)
+{
+    const niz_nest *n = e->n;
     for (int i = 0; i < n->n_stores; i++) {
         const niz_nest_store *s = &n->store[i];
         const niz_nest_value *v = &n->value[s->value];
         if (!n->access[s->access].row || s->partial || v->stage != stage) continue;
         fprintf(e->f,
-                v->dtype == NIZ_BOOL ? "    *a%u = (signed char)(r%u[0] != 0);\n"
-                                     : "    *a%u = r%u[0];\n",
-                s->access, s->value);
+                v->dtype == NIZ_BOOL ? "    *a%u%s = (signed char)(r%u%s[0] != 0);\n"
+                                     : "    *a%u%s = r%u%s[0];\n",
+                s->access, e->of, s->value, e->of);
     }
 }
 
-static bool niz_emit_has_sweep(niz_emitter *e, int stage)
+bool niz_emit_has_sweep(niz_emitter *e, int stage)
 {
     niz_emit_stage_needs(e, stage);
     for (int i = 0; i < e->n->n_values; i++)
@@ -341,13 +401,44 @@ static bool niz_emit_has_sweep(niz_emitter *e, int stage)
     return false;
 }
 
+static bool niz_emit_has_row_stores(const niz_emitter *e, int stage)
+{
+    const niz_nest *n = e->n;
+    for (int i = 0; i < n->n_stores; i++)
+        if (n->access[n->store[i].access].row && n->value[n->store[i].value].stage == stage)
+            return true;
+    return false;
+}
+
+static void niz_emit_rows_values(niz_emitter *e, int stage)
+{
+    for (int u = 0; u < e->rows; u++) {
+        niz_emit_row(e, u);
+        niz_emit_row_values(e, stage);
+    }
+    for (int u = 0; u < e->rows && niz_emit_has_row_stores(e, stage); u++) {
+        niz_emit_if_row(e, u);
+        niz_emit_row_stores(e, stage);
+        fputs("            }\n", e->f);
+    }
+}
+
+static void niz_emit_trees(niz_emitter *e, int stage)
+{
+    for (int u = 0; u < e->rows; u++)
+        for (int i = 0; i < e->n->n_values; i++) {
+            niz_emit_row(e, u);
+            if (niz_emit_folds_in(&e->n->value[i], stage))
+                fprintf(e->f, "    niz_tree_%s t%d%s; t%d%s.n = 0, t%d%s.d = 0;\n", e->t, i, e->of,
+                        i, e->of, i, e->of);
+        }
+}
+
 static void niz_emit_stage(niz_emitter *e, int stage)
 {
-    niz_emit_row_values(e, stage);
+    niz_emit_rows_values(e, stage);
     if (!niz_emit_has_sweep(e, stage)) return;
-    for (int i = 0; i < e->n->n_values; i++)
-        if (niz_emit_folds_in(&e->n->value[i], stage))
-            fprintf(e->f, "    niz_tree_%s t%d = {{0}, 0, 0};\n", e->t, i);
+    niz_emit_trees(e, stage);
     fprintf(e->f,
             "    /* stage %d */\n    for (long c = 0; c < N; c += %d) {\n"
             "        const long z = N - c < %d ? N : c + %d;\n",
@@ -366,55 +457,97 @@ static bool niz_emit_is_stored(const niz_nest *n, int access)
     return false;
 }
 
-static void niz_emit_pointers(niz_emitter *e)
+/* Strides along the axes of the nest. */
+static void niz_emit_strides(niz_emitter *e)
 {
     const niz_nest *n = e->n;
-    int k = 1 + n->rank;
-    for (int d = n->rank; d-- > 0;)
-        fprintf(e->f,
-                d ? "    const long i%d = q %% n[%d]; q /= n[%d];\n" : "    const long i%d = q;\n",
-                d, 1 + d, 1 + d);
-    for (int a = 0; a < n->n_accesses; a++, k += 1 + n->rank) {
-        const char *type = n->access[a].dtype == NIZ_BOOL ? "signed char" : e->S;
-        const char *constant = niz_emit_is_stored(n, a) ? "" : "const ";
-        fprintf(e->f, "    %s%s *const a%d = (%s%s *)b[%d]", constant, type, a, constant, type, a);
-        for (int d = 0; d < n->rank; d++) fprintf(e->f, " + i%d * n[%d]", d, k + 1 + d);
-        fputs(";\n", e->f);
-        if (!n->access[a].row && n->access[a].inner != 1)
+    int sizes = 1 + (n->kind == NIZ_GROUP_COLUMNS), k = sizes + n->rank;
+    for (int a = 0; a < n->n_accesses; a++, k += sizes + n->rank) {
+        if (n->access[a].wide && n->access[a].inner != 1)
             fprintf(e->f, "    const long s%d = n[%d];\n", a, k);
+        if (sizes == 2 && !n->access[a].row)
+            fprintf(e->f, "    const long l%d = n[%d];\n", a, k + 1);
     }
 }
 
-void niz_nest_emit(FILE *f, const niz_nest *n, int vector_bytes, const char *name)
+void niz_emit_pointers(niz_emitter *e)
+{
+    const niz_nest *n = e->n;
+    int sizes = 1 + (n->kind == NIZ_GROUP_COLUMNS), k = sizes + n->rank;
+    if (!*e->of || !strcmp(e->of, "_0")) niz_emit_strides(e);
+    for (int d = n->rank; d-- > 0;)
+        fprintf(e->f,
+                d ? "    const long i%d%s = q%s %% n[%d]; q%s /= n[%d];\n"
+                  : "    const long i%d%s = q%s;\n",
+                d, e->of, e->of, sizes + d, e->of, sizes + d);
+    for (int a = 0; a < n->n_accesses; a++, k += sizes + n->rank) {
+        const char *type = n->access[a].dtype == NIZ_BOOL ? "signed char" : e->S;
+        const char *constant = niz_emit_is_stored(n, a) ? "" : "const ";
+        fprintf(e->f, "    %s%s *const a%d%s = (%s%s *)b[%d]", constant, type, a, e->of, constant,
+                type, a);
+        for (int d = 0; d < n->rank; d++)
+            fprintf(e->f, " + i%d%s * n[%d]", d, e->of, k + sizes + d);
+        fputs(";\n", e->f);
+    }
+}
+
+static niz_emitter niz_emit_begin(FILE *f, const niz_nest *n, int vector_bytes)
 {
     bool single = n->dtype == NIZ_F32;
     niz_emitter e = {.f = f, .n = n, .lanes = vector_bytes / (single ? 4 : 8)};
     e.parts = 16 / e.lanes;
+    e.rows = 1;
+    e.of = "";
     e.S = single ? "float" : "double";
     e.V = single ? "niz_vf" : "niz_vd";
     e.M = single ? "niz_vi" : "niz_vl";
     e.t = single ? "f32" : "f64";
     e.i = single ? "i32" : "i64";
+    return e;
+}
+
+static void niz_emit_flat(niz_emitter *e)
+{
+    niz_emit_pointers(e);
+    niz_emit_row_values(e, 0);
+    fprintf(e->f,
+            "    for (long o = begin; o < end; o++) {\n        const long c = o * %d, "
+            "z = N - c < %d ? N : c + %d;\n",
+            NIZ_FLAT_BLOCK, NIZ_FLAT_BLOCK, NIZ_FLAT_BLOCK);
+    niz_emit_blocks(e, 0);
+    fputs("    }\n", e->f);
+}
+
+static void niz_emit_rows(niz_emitter *e)
+{
+    e->rows = niz_nest_rows(e->n, e->parts);
+    fprintf(e->f,
+            "    for (long o = begin; o < end; o += %d) {\n    const long rows = end - o;\n"
+            "    (void)rows;\n",
+            e->rows);
+    for (int u = 0; u < e->rows; u++) {
+        niz_emit_row(e, u);
+        if (e->n->rank) fprintf(e->f, "    long q%s = %d < rows ? o + %d : o;\n", e->of, u, u);
+        niz_emit_pointers(e);
+    }
+    for (int stage = 0; stage < e->n->n_stages; stage++) niz_emit_stage(e, stage);
+    fputs("    }\n", e->f);
+}
+
+void niz_nest_emit(FILE *f, const niz_nest *n, int vector_bytes, const char *name)
+{
+    niz_emitter e = niz_emit_begin(f, n, vector_bytes);
     fprintf(f, "void %s(char *const *b, const long *n, long begin, long end, char *scratch)\n{\n",
             name);
     fprintf(f,
             "    const long N = n[0], R = (N + 15) / 16 * 16;\n    %s *const t = (%s *)scratch;\n"
             "    (void)R, (void)t;\n",
             e.S, e.S);
-    if (n->flat) {
-        niz_emit_pointers(&e);
-        niz_emit_row_values(&e, 0);
-        fprintf(f,
-                "    for (long o = begin; o < end; o++) {\n        const long c = o * %d, "
-                "z = N - c < %d ? N : c + %d;\n",
-                NIZ_FLAT_BLOCK, NIZ_FLAT_BLOCK, NIZ_FLAT_BLOCK);
-        niz_emit_blocks(&e, 0);
-        fputs("    }\n}\n", f);
-        return;
-    }
-    fprintf(f, "    for (long o = begin; o < end; o++) {\n    %s\n",
-            n->rank ? "long q = o;" : "(void)o;");
-    niz_emit_pointers(&e);
-    for (int stage = 0; stage < n->n_stages; stage++) niz_emit_stage(&e, stage);
-    fputs("    }\n}\n\n", f);
+    if (n->kind == NIZ_GROUP_FLAT)
+        niz_emit_flat(&e);
+    else if (n->kind == NIZ_GROUP_COLUMNS)
+        niz_emit_columns(&e);
+    else
+        niz_emit_rows(&e);
+    fputs("}\n\n", f);
 }

@@ -100,13 +100,40 @@ NIZ_TAIL(double, niz_vd, niz_vl, f64, NIZ_LANES_F64)
         int d;                                                                                     \
     } niz_tree_##f;
 
-/* Folds 16 lanes, l with l+8, +4, +2, +1, and combines blocks. */
-#define NIZ_KERNEL_FOLD(S, f, name, combine)                                                       \
-    NIZ_VEC S niz_lanes_##name##_##f(S *t)                                                         \
+/* v folded onto itself: what the upper lanes hold after a turn is not used. */
+#define NIZ_TURN(C, v, ...) v = C(v, __builtin_shufflevector(v, v, __VA_ARGS__));
+#define NIZ_TURNS_2(C, v) NIZ_TURN(C, v, 1, 0)
+#define NIZ_TURNS_4(C, v) NIZ_TURN(C, v, 2, 3, 0, 1) NIZ_TURN(C, v, 1, 0, 3, 2)
+#define NIZ_TURNS_8(C, v)                                                                          \
+    NIZ_TURN(C, v, 4, 5, 6, 7, 0, 1, 2, 3)                                                         \
+    NIZ_TURN(C, v, 2, 3, 0, 1, 6, 7, 4, 5) NIZ_TURN(C, v, 1, 0, 3, 2, 5, 4, 7, 6)
+#define NIZ_TURNS_16(C, v)                                                                         \
+    NIZ_TURN(C, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7)                           \
+    NIZ_TURN(C, v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11)                           \
+    NIZ_TURN(C, v, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13)                           \
+    NIZ_TURN(C, v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14)
+#if NIZ_VECTOR_BYTES == 64
+#define NIZ_TURNS_f32 NIZ_TURNS_16
+#define NIZ_TURNS_f64 NIZ_TURNS_8
+#elif NIZ_VECTOR_BYTES == 32
+#define NIZ_TURNS_f32 NIZ_TURNS_8
+#define NIZ_TURNS_f64 NIZ_TURNS_4
+#else
+#define NIZ_TURNS_f32 NIZ_TURNS_4
+#define NIZ_TURNS_f64 NIZ_TURNS_2
+#endif
+#define niz_vadd(a, b) ((a) + (b))
+#define niz_vmul(a, b) ((a) * (b))
+
+/* Folds 16 lanes of L-lane vectors, l with l+8, +4, +2, +1, and combines blocks. */
+#define NIZ_KERNEL_FOLD(S, V, f, L, name, combine, C)                                              \
+    NIZ_VEC S niz_lanes_##name##_##f(const S *t)                                                   \
     {                                                                                              \
-        for (int h = 8; h; h /= 2)                                                                 \
-            for (int l = 0; l < h; l++) t[l] = combine(t[l], t[l + h]);                            \
-        return t[0];                                                                               \
+        V v[16 / L];                                                                               \
+        for (int p = 0; p < 16 / L; p++) v[p] = niz_load_##f(t + p * L);                           \
+        for (int h = 8 / L; h; h /= 2)                                                             \
+            for (int p = 0; p < h; p++) v[p] = C(v[p], v[p + h]);                                  \
+        NIZ_TURNS_##f(C, v[0]) return v[0][0];                                                     \
     }                                                                                              \
     NIZ_VEC void niz_push_##name##_##f(niz_tree_##f *t, S v)                                       \
     {                                                                                              \
@@ -120,15 +147,56 @@ NIZ_TAIL(double, niz_vd, niz_vl, f64, NIZ_LANES_F64)
         return v;                                                                                  \
     }
 
+/* The same for columns: up to four vectors side by side, lanes and blocks alike (columns.c). */
+#define NIZ_COLUMNS(V, f)                                                                          \
+    typedef struct {                                                                               \
+        V s[64][4];                                                                                \
+        unsigned long n;                                                                           \
+        int d;                                                                                     \
+    } niz_columns_##f;
+#define NIZ_COLUMNS_FOLD(V, f, name, combine)                                                      \
+    NIZ_VEC void niz_columns_push_##name##_##f(niz_columns_##f *t, int parts, V a, V b, V c, V d)  \
+    {                                                                                              \
+        for (unsigned long k = t->n++; k & 1; k >>= 1) {                                           \
+            const V *s = t->s[--t->d];                                                             \
+            a = combine(s[0], a);                                                                  \
+            if (parts > 1) b = combine(s[1], b);                                                   \
+            if (parts > 2) c = combine(s[2], c), d = combine(s[3], d);                             \
+        }                                                                                          \
+        V *s = t->s[t->d++];                                                                       \
+        s[0] = a;                                                                                  \
+        if (parts > 1) s[1] = b;                                                                   \
+        if (parts > 2) s[2] = c, s[3] = d;                                                         \
+    }                                                                                              \
+    /* left in s[0] */                                                                             \
+    NIZ_VEC void niz_columns_total_##name##_##f(niz_columns_##f *t, int parts)                     \
+    {                                                                                              \
+        while (--t->d > 0)                                                                         \
+            for (int p = 0; p < parts; p++)                                                        \
+                t->s[t->d - 1][p] = combine(t->s[t->d - 1][p], t->s[t->d][p]);                     \
+    }
+static const signed char niz_lane_order[16] __attribute__((unused)) = {0, 8, 4, 12, 2, 10, 6, 14,
+                                                                       1, 9, 5, 13, 3, 11, 7, 15};
+
 NIZ_KERNEL(float, niz_vf, niz_vi, __INT32_TYPE__, f32, i32, NIZ_LANES_F32)
 NIZ_KERNEL(double, niz_vd, niz_vl, __INT64_TYPE__, f64, i64, NIZ_LANES_F64)
-NIZ_KERNEL_FOLD(float, f32, sum, niz_add1_f32)
-NIZ_KERNEL_FOLD(float, f32, prod, niz_mul1_f32)
-NIZ_KERNEL_FOLD(float, f32, max, niz_max1_f32)
-NIZ_KERNEL_FOLD(float, f32, min, niz_min1_f32)
-NIZ_KERNEL_FOLD(double, f64, sum, niz_add1_f64)
-NIZ_KERNEL_FOLD(double, f64, prod, niz_mul1_f64)
-NIZ_KERNEL_FOLD(double, f64, max, niz_max1_f64)
-NIZ_KERNEL_FOLD(double, f64, min, niz_min1_f64)
+NIZ_KERNEL_FOLD(float, niz_vf, f32, NIZ_LANES_F32, sum, niz_add1_f32, niz_vadd)
+NIZ_KERNEL_FOLD(float, niz_vf, f32, NIZ_LANES_F32, prod, niz_mul1_f32, niz_vmul)
+NIZ_KERNEL_FOLD(float, niz_vf, f32, NIZ_LANES_F32, max, niz_max1_f32, niz_max_f32)
+NIZ_KERNEL_FOLD(float, niz_vf, f32, NIZ_LANES_F32, min, niz_min1_f32, niz_min_f32)
+NIZ_KERNEL_FOLD(double, niz_vd, f64, NIZ_LANES_F64, sum, niz_add1_f64, niz_vadd)
+NIZ_KERNEL_FOLD(double, niz_vd, f64, NIZ_LANES_F64, prod, niz_mul1_f64, niz_vmul)
+NIZ_KERNEL_FOLD(double, niz_vd, f64, NIZ_LANES_F64, max, niz_max1_f64, niz_max_f64)
+NIZ_KERNEL_FOLD(double, niz_vd, f64, NIZ_LANES_F64, min, niz_min1_f64, niz_min_f64)
+NIZ_COLUMNS(niz_vf, f32)
+NIZ_COLUMNS(niz_vd, f64)
+NIZ_COLUMNS_FOLD(niz_vf, f32, sum, niz_vadd)
+NIZ_COLUMNS_FOLD(niz_vf, f32, prod, niz_vmul)
+NIZ_COLUMNS_FOLD(niz_vf, f32, max, niz_max_f32)
+NIZ_COLUMNS_FOLD(niz_vf, f32, min, niz_min_f32)
+NIZ_COLUMNS_FOLD(niz_vd, f64, sum, niz_vadd)
+NIZ_COLUMNS_FOLD(niz_vd, f64, prod, niz_vmul)
+NIZ_COLUMNS_FOLD(niz_vd, f64, max, niz_max_f64)
+NIZ_COLUMNS_FOLD(niz_vd, f64, min, niz_min_f64)
 
 #endif

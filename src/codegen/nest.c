@@ -10,6 +10,7 @@ typedef struct niz_builder {
     niz_nest *n;
     uint32_t group;
     const niz_shape *domain;
+    int fold;                       /* axis of the domain */
     uint16_t of[NIZ_GROUP_NODES];   /* value of the group's i-th node ... */
     uint32_t node[NIZ_GROUP_NODES]; /* ... and which node that is */
     int count;
@@ -21,7 +22,7 @@ typedef struct niz_builder {
 static bool niz_value_equal(const niz_nest_value *a, const niz_nest_value *b)
 {
     return a->kind == b->kind && a->code == b->code && a->dtype == b->dtype && a->row == b->row &&
-           a->access == b->access && !memcmp(a->x, b->x, sizeof a->x) &&
+           a->wide == b->wide && a->access == b->access && !memcmp(a->x, b->x, sizeof a->x) &&
            !memcmp(&a->constant, &b->constant, sizeof a->constant);
 }
 
@@ -40,24 +41,53 @@ static uint16_t niz_value_add(niz_builder *b, niz_nest_value v)
     return (uint16_t)n->n_values++;
 }
 
-/* Strides of view v along the squeezed axes of shape s: outer ones and the row's. */
+/* Where an access keeps its stride along an axis of the domain; all axes of a tile's rows share one
+ * place, where the last one's belongs. */
+static int64_t *niz_access_stride(const niz_builder *b, niz_access *a, int axis)
+{
+    if (b->n->kind != NIZ_GROUP_COLUMNS) return axis < b->n->rank ? &a->outer[axis] : &a->inner;
+    if (axis == b->fold) return &a->line;
+    if (axis == b->domain->rank - 1) return &a->inner;
+    return &a->outer[axis - (axis > b->fold)];
+}
+
+/* Which axes an access walks, given its strides. */
+static void niz_access_kind(const niz_builder *b, niz_access *a, bool row)
+{
+    a->wide = a->inner != 0;
+    a->row = row || (b->n->kind == NIZ_GROUP_COLUMNS ? a->line == 0 : !a->wide);
+}
+
+/* Node id's memory walked along the axes of shape s: the domain's, or without the folded one (row),
+ * and sizes of 1 dropped. */
 static niz_access niz_access_of(const niz_builder *b, uint32_t id, const niz_shape *s, bool row)
 {
     const niz_layout_of *l = &b->env->layout[id];
-    niz_access a = {.node = l->root,
-                    .offset = l->view.offset,
-                    .row = row,
-                    .dtype = (niz_dtype)b->env->w->g.node[id].dtype};
+    niz_access a = {
+        .node = l->root, .offset = l->view.offset, .dtype = (niz_dtype)b->env->w->g.node[id].dtype};
     int skip = s->rank - l->view.shape.rank, axis = 0;
     for (int d = 0; d < s->rank; d++) {
         if (s->dim[d] == 1) continue;
         bool still = d < skip || l->view.shape.dim[d - skip] == 1;
-        int64_t stride = still ? 0 : l->view.stride[d - skip];
-        if (axis < b->n->rank)
-            a.outer[axis++] = stride;
-        else if (!row)
-            a.inner = stride;
+        if (row && axis == b->fold) axis++;
+        *niz_access_stride(b, &a, axis++) = still ? 0 : l->view.stride[d - skip];
     }
+    niz_access_kind(b, &a, row);
+    return a;
+}
+
+/* Row-major memory for what is stored of node id. */
+static niz_access niz_access_store(const niz_builder *b, uint32_t id, bool row)
+{
+    niz_access a = {.node = id, .dtype = (niz_dtype)b->env->w->g.node[id].dtype};
+    int64_t stride = 1;
+    for (int axis = b->domain->rank; axis-- > 0;) {
+        if (row && axis == b->fold) continue;
+        int64_t *place = niz_access_stride(b, &a, axis);
+        if (!*place) *place = stride;
+        stride *= b->domain->dim[axis];
+    }
+    niz_access_kind(b, &a, row);
     return a;
 }
 
@@ -74,19 +104,12 @@ static uint16_t niz_access_add(niz_builder *b, niz_access a)
     return (uint16_t)n->n_accesses++;
 }
 
-/* Strides of contiguous rows, `row` elements apart. */
-static void niz_access_rows(const niz_builder *b, niz_access *a, int64_t row)
-{
-    for (int d = b->n->rank; d-- > 0; row *= b->n->dim[d]) a->outer[d] = row;
-    a->inner = a->row ? 0 : 1;
-}
-
 /* Operand x of a node of shape s: a value of the group, a constant, or a load. */
 static uint16_t niz_operand_value(niz_builder *b, uint32_t x, const niz_shape *s, bool row)
 {
     const niz_graph *g = &b->env->w->g;
     uint32_t root = b->env->layout[x].root;
-    if (b->env->fusion->group_of[root] == b->group)
+    if (niz_fusion_computes(b->env->fusion, root, b->group))
         for (int i = b->count; i-- > 0;)
             if (b->node[i] == root) return b->of[i];
     niz_nest_value v = {.kind = NIZ_NEST_LOAD, .dtype = (niz_dtype)g->node[x].dtype, .row = true};
@@ -97,8 +120,8 @@ static uint16_t niz_operand_value(niz_builder *b, uint32_t x, const niz_shape *s
         return niz_value_add(b, v);
     }
     niz_access a = niz_access_of(b, x, s, row);
-    a.row = v.row = row || a.inner == 0;
-    if (a.row) a.inner = 0;
+    v.row = a.row;
+    v.wide = a.wide;
     v.access = niz_access_add(b, a);
     return niz_value_add(b, v);
 }
@@ -119,6 +142,7 @@ static void niz_build_map(niz_builder *b, const niz_map *map, const uint16_t *x,
         for (int a = 0; a < niz_map_arity((niz_map_code)in->code); a++) {
             const niz_nest_value *o = &b->n->value[v.x[a] = of[in->x[a]]];
             v.row = v.row && o->row;
+            v.wide = v.wide || o->wide;
             if (o->stage > v.stage) v.stage = o->stage;
         }
         of[map->n_in + i] = niz_value_add(b, v);
@@ -132,6 +156,7 @@ static uint16_t niz_build_fold(niz_builder *b, const niz_node *n, uint16_t x)
                         .code = (uint8_t)n->op->combine,
                         .dtype = (niz_dtype)n->dtype,
                         .row = true,
+                        .wide = b->n->kind == NIZ_GROUP_COLUMNS,
                         .x = {x},
                         .stage = (uint16_t)(b->n->value[x].stage + 1)};
     return niz_value_add(b, v);
@@ -144,9 +169,11 @@ static bool niz_build_node(niz_builder *b, uint32_t id)
     const niz_shape *s = n->shape;
     uint16_t x[4], result;
     if (part == NIZ_PART_TILE) {
-        niz_access tile = {.node = id, .dtype = (niz_dtype)n->dtype, .tile = true};
-        niz_nest_value v = {.kind = NIZ_NEST_LOAD, .dtype = tile.dtype};
-        niz_access_rows(b, &tile, NIZ_NEST_TILE);
+        niz_access tile = {
+            .node = id, .dtype = (niz_dtype)n->dtype, .inner = 1, .wide = true, .tile = true};
+        niz_nest_value v = {.kind = NIZ_NEST_LOAD, .dtype = tile.dtype, .wide = true};
+        int64_t stride = NIZ_NEST_TILE;
+        for (int d = b->n->rank; d-- > 0; stride *= b->n->dim[d]) tile.outer[d] = stride;
         v.access = niz_access_add(b, tile);
         result = niz_value_add(b, v);
     } else if (part == NIZ_PART_REDUCE) {
@@ -161,13 +188,25 @@ static bool niz_build_node(niz_builder *b, uint32_t id)
     }
     b->node[b->count] = id;
     b->of[b->count++] = result;
-    if (!b->env->stored[id]) return !b->full;
+    bool here = b->env->fusion->group_of[id] == b->group; /* and not in a group before */
+    if (!b->env->stored[id] || !here) return !b->full;
     if (b->n->n_stores == NIZ_NEST_STORES) return false;
-    niz_access a = {.node = id, .dtype = (niz_dtype)n->dtype, .row = part != NIZ_PART_ELEMENT};
-    niz_access_rows(b, &a, a.row ? 1 : b->n->row);
-    bool partial = b->n->flat && part == NIZ_PART_REDUCE;
+    niz_access a = niz_access_store(b, id, part != NIZ_PART_ELEMENT);
+    bool partial = b->n->kind == NIZ_GROUP_FLAT && part == NIZ_PART_REDUCE;
     b->n->store[b->n->n_stores++] = (niz_nest_store){result, niz_access_add(b, a), partial};
     return !b->full;
+}
+
+/* Takes outer axis d out of the nest. */
+static void niz_build_drop(niz_nest *n, int d)
+{
+    n->rank--;
+    for (int e = d; e < n->rank; e++) n->dim[e] = n->dim[e + 1];
+    for (int a = 0; a < n->n_accesses; a++) {
+        int64_t *outer = n->access[a].outer;
+        for (int e = d; e < n->rank; e++) outer[e] = outer[e + 1];
+        outer[n->rank] = 0;
+    }
 }
 
 /* Outer axes that every access walks as one become one. */
@@ -178,22 +217,28 @@ static void niz_build_collapse(niz_nest *n)
         for (int a = 0; a < n->n_accesses && join; a++)
             join = n->access[a].outer[d] == n->access[a].outer[d + 1] * n->dim[d + 1];
         if (!join) continue;
-        n->dim[d] *= n->dim[d + 1];
-        for (int a = 0; a < n->n_accesses; a++) n->access[a].outer[d] = n->access[a].outer[d + 1];
-        for (int e = d + 1; e + 1 < n->rank; e++) {
-            n->dim[e] = n->dim[e + 1];
-            for (int a = 0; a < n->n_accesses; a++)
-                n->access[a].outer[e] = n->access[a].outer[e + 1];
-        }
-        n->rank--;
-        for (int a = 0; a < n->n_accesses; a++) n->access[a].outer[n->rank] = 0;
+        n->dim[d + 1] *= n->dim[d];
+        niz_build_drop(n, d);
+    }
+}
+
+/* So do the columns and the outer axis before them. */
+static void niz_build_collapse_columns(niz_nest *n)
+{
+    while (n->rank) {
+        bool join = true;
+        for (int a = 0; a < n->n_accesses && join; a++)
+            join = n->access[a].outer[n->rank - 1] == n->access[a].inner * n->columns;
+        if (!join) return;
+        n->columns *= n->dim[n->rank - 1];
+        niz_build_drop(n, n->rank - 1);
     }
 }
 
 /* A nest of elements only, walked by all accesses as one long row, is flat. */
 static void niz_build_flatten(niz_nest *n)
 {
-    bool flat = n->n_stages == 1 && n->rank == 1 && !n->tile;
+    bool flat = n->kind == NIZ_GROUP_ROWS && n->n_stages == 1 && n->rank == 1;
     for (int a = 0; a < n->n_accesses && flat; a++) {
         const niz_access *x = &n->access[a];
         bool still = x->row && x->outer[0] == 0;
@@ -202,31 +247,58 @@ static void niz_build_flatten(niz_nest *n)
     if (!flat) return;
     n->row *= n->dim[0];
     n->rank = 0;
-    n->flat = true;
+    n->kind = NIZ_GROUP_FLAT;
     for (int a = 0; a < n->n_accesses; a++) n->access[a].outer[0] = 0;
 }
 
 /* ---- what later stages need ------------------------------------------------------------------ */
 
-static bool niz_value_is_costly(const niz_nest_value *v)
+/* Operations of one vector: a division blocks its unit for as long as ten others take. */
+static int niz_value_work(const niz_nest_value *v)
 {
-    return v->kind == NIZ_NEST_MAP && (v->code >= NIZ_MAP_EXP && v->code <= NIZ_MAP_POW);
+    if (v->kind != NIZ_NEST_MAP) return 1;
+    if (v->code >= NIZ_MAP_EXP && v->code <= NIZ_MAP_POW) return 20;
+    return v->code == NIZ_MAP_DIV || v->code == NIZ_MAP_SQRT ? 10 : v->code != NIZ_MAP_CONST;
+}
+
+/* To compute this much again costs more than a store and a load in the first-level cache. */
+#define NIZ_KEEP_WORK 6
+
+/* What it takes a stage to compute each value from memory, from what is kept and from rows' values;
+ * shared parts are counted as often as they are used. */
+static void niz_build_work(const niz_nest *n, int stage, int *work)
+{
+    for (int i = 0; i < n->n_values; i++) {
+        const niz_nest_value *v = &n->value[i];
+        work[i] = v->row ? 0 : niz_value_work(v);
+        if (v->row || v->kind != NIZ_NEST_MAP) continue;
+        for (int a = 0; a < niz_map_arity((niz_map_code)v->code); a++) work[i] += work[v->x[a]];
+        if (work[i] > 1000) work[i] = 1000;
+        if (v->keep && v->stage < stage) work[i] = 1;
+    }
+}
+
+static bool niz_build_can_keep(const niz_nest *n, const niz_nest_value *v)
+{
+    return v->wide && v->dtype == n->dtype &&
+           (n->kind != NIZ_GROUP_COLUMNS || n->row <= NIZ_COLUMN_KEEP);
 }
 
 /* Marks what is computed in a stage for value i; costly values of earlier stages are kept. */
-static void niz_build_need(niz_nest *n, uint16_t i, int stage, bool *seen)
+static void niz_build_need(niz_nest *n, uint16_t i, int stage, const int *work, bool *seen)
 {
     uint16_t stack[NIZ_NEST_VALUES * 3];
     int top = 0;
     for (stack[top++] = i; top;) {
-        niz_nest_value *v = &n->value[stack[--top]];
-        if (seen[v - n->value] || v->row) continue;
-        seen[v - n->value] = true;
-        if (v->stage < stage && niz_value_is_costly(v)) {
+        uint16_t now = stack[--top];
+        niz_nest_value *v = &n->value[now];
+        if (seen[now] || v->row) continue;
+        seen[now] = true;
+        if (v->kind != NIZ_NEST_MAP) continue;
+        if (v->stage < stage && work[now] >= NIZ_KEEP_WORK && niz_build_can_keep(n, v)) {
             v->keep = true;
             continue;
         }
-        if (v->kind != NIZ_NEST_MAP) continue;
         for (int a = 0; a < niz_map_arity((niz_map_code)v->code); a++) stack[top++] = v->x[a];
     }
 }
@@ -234,34 +306,47 @@ static void niz_build_need(niz_nest *n, uint16_t i, int stage, bool *seen)
 static void niz_build_keep(niz_nest *n)
 {
     bool seen[NIZ_NEST_VALUES];
+    int work[NIZ_NEST_VALUES];
     for (int stage = 1; stage < n->n_stages; stage++) {
         memset(seen, 0, sizeof seen);
+        niz_build_work(n, stage, work);
         for (int i = 0; i < n->n_stores; i++)
             if (n->value[n->store[i].value].stage == stage)
-                niz_build_need(n, n->store[i].value, stage, seen);
+                niz_build_need(n, n->store[i].value, stage, work, seen);
         for (int i = 0; i < n->n_values; i++)
             if (n->value[i].kind == NIZ_NEST_FOLD && n->value[i].stage == stage + 1)
-                niz_build_need(n, n->value[i].x[0], stage, seen);
+                niz_build_need(n, n->value[i].x[0], stage, work, seen);
     }
     for (int i = 0; i < n->n_values; i++)
         if (n->value[i].keep) n->value[i].slot = (uint16_t)n->n_slots++;
 }
 
+/* The sizes of columns: the folded axis is the row, the last the columns, the rest is outside. */
+static void niz_build_columns(niz_nest *n, const niz_group *group)
+{
+    n->rank = 0;
+    n->row = group->domain.dim[group->fold];
+    for (int d = 0; d < group->domain.rank; d++)
+        if (d != group->fold) n->dim[n->rank++] = group->domain.dim[d];
+    n->columns = n->dim[--n->rank];
+}
+
 bool niz_nest_build(const niz_nest_env *env, uint32_t g, niz_nest *n)
 {
     const niz_group *group = &env->fusion->group[g];
-    niz_builder b = {.env = env, .n = n, .group = g, .domain = &group->domain};
+    niz_builder b = {.env = env, .n = n, .group = g, .domain = &group->domain, .fold = group->fold};
     memset(n, 0, sizeof *n);
     n->dtype = group->dtype;
-    n->flat = group->flat;
-    n->tile = group->tile;
+    n->kind = group->kind;
     n->rank = group->domain.rank - group->tail;
     n->row = 1;
     for (int d = n->rank; d < group->domain.rank; d++) n->row *= group->domain.dim[d];
     memcpy(n->dim, group->domain.dim, sizeof *n->dim * (size_t)n->rank);
+    if (n->kind == NIZ_GROUP_COLUMNS) niz_build_columns(n, group);
     for (uint32_t k = env->fusion->start[g]; k < env->fusion->start[g + 1]; k++)
         if (!niz_build_node(&b, env->fusion->member[k])) return false;
     niz_build_collapse(n);
+    if (n->kind == NIZ_GROUP_COLUMNS) niz_build_collapse_columns(n);
     niz_build_flatten(n);
     niz_build_keep(n);
     return true;
@@ -272,26 +357,52 @@ bool niz_nest_build(const niz_nest_env *env, uint32_t g, niz_nest *n)
 int niz_nest_arguments(const niz_nest *n, int64_t *out)
 {
     int k = 0;
+    bool columns = n->kind == NIZ_GROUP_COLUMNS;
     out[k++] = n->row;
+    if (columns) out[k++] = n->columns;
     for (int d = 0; d < n->rank; d++) out[k++] = n->dim[d];
     for (int a = 0; a < n->n_accesses; a++) {
         out[k++] = n->access[a].inner;
+        if (columns) out[k++] = n->access[a].line;
         for (int d = 0; d < n->rank; d++) out[k++] = n->access[a].outer[d];
     }
     return k;
 }
 
-int64_t niz_nest_scratch(const niz_nest *n)
+/* Text of a kernel that is larger than this is not repeated for more rows. */
+#define NIZ_NEST_LARGE 200
+
+int niz_nest_rows(const niz_nest *n, int parts)
 {
-    int64_t row = (n->row + 15) / 16 * 16;
-    return n->flat ? 0 : n->n_slots * row * (int64_t)niz_dtype_size(n->dtype);
+    bool folds = false;
+    for (int i = 0; i < n->n_values; i++) folds = folds || n->value[i].kind == NIZ_NEST_FOLD;
+    int rows = !folds || n->kind != NIZ_GROUP_ROWS ? 1 : parts >= 4 ? 1 : 4 / parts;
+    return n->n_values > NIZ_NEST_LARGE ? 1 : rows;
+}
+
+int64_t niz_nest_scratch(const niz_nest *n, int vector_bytes)
+{
+    int64_t size = (int64_t)niz_dtype_size(n->dtype), row = (n->row + 15) / 16 * 16;
+    int64_t slot = n->kind == NIZ_GROUP_COLUMNS
+                       ? n->row * NIZ_COLUMN_UNIT
+                       : row * niz_nest_rows(n, (int)(16 * size / vector_bytes));
+    return n->n_slots * slot * size;
 }
 
 int64_t niz_nest_units(const niz_nest *n)
 {
-    int64_t units = n->flat ? (n->row + NIZ_FLAT_BLOCK - 1) / NIZ_FLAT_BLOCK : 1;
+    int64_t units = 1;
+    if (n->kind == NIZ_GROUP_FLAT) units = (n->row + NIZ_FLAT_BLOCK - 1) / NIZ_FLAT_BLOCK;
+    if (n->kind == NIZ_GROUP_COLUMNS) units = (n->columns + NIZ_COLUMN_UNIT - 1) / NIZ_COLUMN_UNIT;
     for (int d = 0; d < n->rank; d++) units *= n->dim[d];
     return units;
+}
+
+int64_t niz_nest_elements(const niz_nest *n)
+{
+    int64_t count = n->row * (n->kind == NIZ_GROUP_COLUMNS ? n->columns : 1);
+    for (int d = 0; d < n->rank; d++) count *= n->dim[d];
+    return count;
 }
 
 /* ---- checking and printing --------------------------------------------------------------------
@@ -315,6 +426,8 @@ const char *niz_nest_verify(const niz_nest *n, char *why, size_t size)
                 fault = "its stage is too early";
             else if (v->row && v->kind == NIZ_NEST_MAP && !x->row)
                 fault = "a row value of elements";
+            else if (!v->wide && x->wide && v->kind == NIZ_NEST_MAP)
+                fault = "one value of many columns";
         }
         if (!fault) continue;
         snprintf(why, size, "value %%%d: %s", i, fault);
@@ -331,24 +444,30 @@ static const char *niz_value_name(const niz_nest_value *v)
                                      : fold[v->code];
 }
 
+static const char *niz_nest_what(const niz_nest *n, bool row, bool wide)
+{
+    if (n->kind != NIZ_GROUP_COLUMNS) return row ? "row" : "element";
+    return row ? wide ? "column" : "scalar" : wide ? "element" : "line";
+}
+
 void niz_nest_print(FILE *f, const niz_nest *n)
 {
-    fprintf(f, "nest %s outer %d%s%s\n", niz_dtype_name(n->dtype), n->rank, n->flat ? " flat" : "",
-            n->tile ? " tile" : "");
+    static const char *const kind[] = {"", "rows", "flat", "columns", "tile"};
+    fprintf(f, "nest %s %s outer %d\n", niz_dtype_name(n->dtype), kind[n->kind], n->rank);
     for (int i = 0; i < n->n_values; i++) {
         const niz_nest_value *v = &n->value[i];
         int arity = v->kind == NIZ_NEST_MAP ? niz_map_arity((niz_map_code)v->code)
                                             : v->kind == NIZ_NEST_FOLD;
-        fprintf(f, "  %%%d = %s.%s", i, niz_value_name(v), v->row ? "row" : "element");
+        fprintf(f, "  %%%d = %s.%s", i, niz_value_name(v), niz_nest_what(n, v->row, v->wide));
         if (v->kind == NIZ_NEST_LOAD) fprintf(f, " @%u", v->access);
         if (v->kind == NIZ_NEST_MAP && v->code == NIZ_MAP_CONST) fprintf(f, " %g", v->constant);
         for (int a = 0; a < arity; a++) fprintf(f, " %%%u", v->x[a]);
         fprintf(f, "  # stage %u%s\n", v->stage, v->keep ? ", kept" : "");
     }
-    for (int i = 0; i < n->n_stores; i++)
+    for (int i = 0; i < n->n_stores; i++) {
+        const niz_access *a = &n->access[n->store[i].access];
         fprintf(f, "  store.%s @%u %%%u\n",
-                n->store[i].partial                 ? "partial"
-                : n->access[n->store[i].access].row ? "row"
-                                                    : "element",
+                n->store[i].partial ? "partial" : niz_nest_what(n, a->row, a->wide),
                 n->store[i].access, n->store[i].value);
+    }
 }

@@ -1,6 +1,6 @@
 /* nest.h - the loop-level form of a fused kernel, between graph and text.
  *
- *   nest f32 outer 1 row            one index o over rows, elements j inside a row
+ *   nest f32 rows outer 1           one index o over rows, elements j inside a row
  *     %0 = load.element @0          element j of row o
  *     %1 = load.row @1              one value for row o
  *     %2 = sub.element %0 %1
@@ -9,9 +9,19 @@
  *     %5 = div.element %3 %4        in stage 1
  *     store.element @2 %5
  *
- * A stage sweeps a row once.  A reduction is complete after its stage, so what reads it belongs to
- * the next one.  Values that a later stage needs are loaded or computed again if that is cheap, and
- * kept in a row-sized piece of scratch memory if not.
+ * In a nest of columns the elements (i, j) of a matrix are swept along i for a strip of columns j
+ * at a time, and folds give one value a column:
+ *
+ *   nest f32 columns outer 0
+ *     %0 = load.element @0          element (i, j)
+ *     %1 = load.line @1             one value for all columns of line i
+ *     %2 = mul.element %0 %1
+ *     %3 = sum.column %2            complete when stage 0 has swept the lines
+ *     store.column @2 %3
+ *
+ * A stage sweeps a row (the lines of a strip) once.  A reduction is complete after its stage, so
+ * what reads it belongs to the next one.  Values that a later stage needs are loaded or computed
+ * again if that is cheap, and kept in a row-sized piece of scratch memory if not.
  *
  * The nest of a tile finishes rectangles of a contraction: @0 is the rectangle, rows and columns of
  * it are walked as if it were the whole.
@@ -26,7 +36,7 @@
 #include "ops/map.h"
 #include "passes/fuse.h"
 
-#define NIZ_NEST_VALUES 640
+#define NIZ_NEST_VALUES NIZ_GROUP_VALUES
 #define NIZ_NEST_ACCESSES NIZ_GROUP_OPERANDS
 #define NIZ_NEST_STORES NIZ_GROUP_OPERANDS
 #define NIZ_NONE16 UINT16_MAX
@@ -41,9 +51,11 @@ typedef struct niz_access {
     uint32_t node;               /* whose buffer, and where in it, the planner knows */
     int64_t offset;              /* in elements */
     int64_t outer[NIZ_MAX_RANK]; /* strides of the outer axes, in elements */
-    int64_t inner;               /* along the row */
+    int64_t inner;               /* along j */
+    int64_t line;                /* along i, of columns */
     niz_dtype dtype;
-    bool row;  /* one value a row: inner is not used */
+    bool row;  /* one value a row or column: the axis that is swept is not walked */
+    bool wide; /* walked along j */
     bool tile; /* a tile's results, rows NIZ_NEST_TILE apart: no buffer of its own */
 } niz_access;
 
@@ -51,7 +63,8 @@ typedef struct niz_nest_value {
     niz_nest_kind kind;
     uint8_t code;    /* MAP: niz_map_code; FOLD: niz_combine */
     niz_dtype dtype; /* the nest's, or NIZ_BOOL */
-    bool row;
+    bool row;        /* known outside a sweep: one value a row, or a column */
+    bool wide;       /* varies along j: a vector a part of a strip, not one for all */
     uint16_t stage;  /* the first in which it can be known */
     uint16_t access; /* LOAD */
     uint16_t x[3];   /* MAP, FOLD */
@@ -68,11 +81,17 @@ typedef struct niz_nest_store {
 /* A fold of a flat nest leaves the result of each block of the contract's order. */
 #define NIZ_FLAT_BLOCK 512
 
+/* Columns of a unit: as many as a kernel of the widest vectors sweeps at once. */
+#define NIZ_COLUMN_UNIT 64
+/* More lines than this are swept again without what was costly kept. */
+#define NIZ_COLUMN_KEEP 1024
+
 typedef struct niz_nest {
     niz_dtype dtype;
-    bool flat, tile;
+    niz_group_kind kind;
     int rank;                       /* of the outer axes */
-    int64_t dim[NIZ_MAX_RANK], row; /* their sizes, and that of the row */
+    int64_t dim[NIZ_MAX_RANK], row; /* their sizes, and how many elements are swept */
+    int64_t columns;
     int n_values, n_accesses, n_stores, n_stages, n_slots;
     niz_nest_value value[NIZ_NEST_VALUES];
     niz_access access[NIZ_NEST_ACCESSES];
@@ -86,7 +105,7 @@ typedef struct niz_nest_env {
     const niz_layout_of *layout;
     const niz_fusion *fusion;
     const bool *stored;
-    const niz_map *(*map)(void *state, uint32_t node);
+    niz_map_getter *map;
     void *state;
 } niz_nest_env;
 
@@ -101,17 +120,23 @@ void niz_nest_print(FILE *f, const niz_nest *n);
 
 /** Writes the kernel as C: `void NAME(char *const *b, const long *n, long begin, long end, char
  * *t)`, b a base address an access, n the arguments of niz_nest_arguments, [begin, end) rows (of a
- * flat nest: blocks), t scratch memory. */
+ * flat nest: blocks; of columns: units of NIZ_COLUMN_UNIT), t scratch memory. */
 void niz_nest_emit(FILE *f, const niz_nest *n, int vector_bytes, const char *name);
 /** What stands once before all kernels of a text: vector.h, math.h and kernel.h. */
 void niz_prelude_emit(FILE *f, int vector_bytes);
 
-/** The run-time arguments, and how many: row, then outer sizes, then an access's strides. */
+/** The run-time arguments, and how many: row, of columns how many, outer sizes, then an access's
+ *  strides. */
 int niz_nest_arguments(const niz_nest *n, int64_t *out);
-#define NIZ_NEST_ARGUMENTS (1 + NIZ_MAX_RANK + NIZ_NEST_ACCESSES * (1 + NIZ_MAX_RANK))
+#define NIZ_NEST_ARGUMENTS (2 + NIZ_MAX_RANK + NIZ_NEST_ACCESSES * (2 + NIZ_MAX_RANK))
+
+/** Rows that a kernel sweeps in step, where a strip of 16 elements is that many vectors. */
+int niz_nest_rows(const niz_nest *n, int parts);
 
 /** Bytes of scratch memory a thread, and units of the range. */
-int64_t niz_nest_scratch(const niz_nest *n);
+int64_t niz_nest_scratch(const niz_nest *n, int vector_bytes);
 int64_t niz_nest_units(const niz_nest *n);
+/** Elements that a nest computes. */
+int64_t niz_nest_elements(const niz_nest *n);
 
 #endif

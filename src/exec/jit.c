@@ -147,14 +147,13 @@ static bool niz_writer_nest(void *state, niz_lowering *l, uint32_t g)
     uint32_t first = s->fusion->member[s->fusion->start[g]];
     niz_nest_loop *loop = niz_writer_loop(s, l);
     if (!loop) return false;
-    if (n->tile) return niz_writer_tile(s, l, g, loop);
+    if (n->kind == NIZ_GROUP_TILE) return niz_writer_tile(s, l, g, loop);
     niz_task *t = niz_lower_task(l, s->w->g.node[first].origin, n->n_accesses);
     if (!t) return false;
     t->kind = NIZ_TASK_NEST;
     t->loop.nest = loop;
     t->units = niz_nest_units(n);
-    t->work =
-        (double)t->units * (double)(n->flat ? NIZ_FLAT_BLOCK : n->row) * (1 + n->n_values / 4);
+    t->work = (double)niz_nest_elements(n) * (1 + n->n_values / 4);
     for (int a = 0; a < n->n_accesses; a++)
         t->buffer[a] = niz_lower_root(l, n->access[a].node, n->access[a].offset);
     for (int i = 0; i < n->n_stores; i++)
@@ -162,7 +161,7 @@ static bool niz_writer_nest(void *state, niz_lowering *l, uint32_t g)
             partial[i] = niz_lower_extra(l, t->units * (int64_t)niz_dtype_size(n->dtype));
             t->buffer[n->store[i].access] = partial[i];
         }
-    niz_lower_scratch(l, niz_nest_scratch(n));
+    niz_lower_scratch(l, niz_nest_scratch(n, niz_jit_vector_bytes(s->e)));
     return niz_writer_describe(s, l, t, g) && niz_writer_trees(s, l, t, partial);
 }
 
@@ -207,7 +206,8 @@ bool niz_jit_make(niz_exec *e, niz_plan *plan, const niz_work *w)
     niz_layout_of *layout = niz_realloc(e->z, NULL, sizeof *layout * (w->g.n + 1));
     if (!layout) return false;
     for (uint32_t id = 0; id < w->g.n; id++) niz_view_of(&w->g, id, layout);
-    bool ok = niz_fuse(e->z, w, layout, &fusion);
+    niz_writer s = {.e = e, .w = w};
+    bool ok = niz_fuse(e->z, w, layout, niz_writer_map, &s, &fusion);
     niz_free(e->z, layout);
     if (!ok) return false;
     ok = niz_place_all(&(niz_pass_env){e->z, niz_recording_of(e->z), NULL}, w, &fusion,

@@ -418,10 +418,13 @@ static bool niz_lower_nodes(niz_lowering *l)
 
 static bool niz_lower_groups(niz_lowering *l, const niz_lower_options *o)
 {
-    for (uint32_t g = 0; g < o->fusion->n_groups; g++)
-        if (o->fusion->group[g].nest ? !o->nest(o->state, l, g)
-                                     : !niz_lower_node(l, o->fusion->member[o->fusion->start[g]]))
+    const niz_fusion *f = o->fusion;
+    for (uint32_t g = 0; g < f->n_groups; g++) {
+        if (!f->group[g].n) continue; /* others compute all of it */
+        if (f->group[g].kind != NIZ_GROUP_ALONE ? !o->nest(o->state, l, g)
+                                                : !niz_lower_node(l, f->member[f->start[g]]))
             return false;
+    }
     return true;
 }
 

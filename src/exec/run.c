@@ -22,7 +22,7 @@ typedef struct niz_run_state {
     const niz_bind *bind;
     const niz_program *program;
     const niz_task *task;
-    void *buffer[NIZ_MAX_ARITY + 1];
+    void *buffer[NIZ_GROUP_OPERANDS + 1];
     niz_buffer x[NIZ_MAX_ARITY];
     int64_t bad_index;
     bool failed;

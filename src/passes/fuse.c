@@ -13,10 +13,11 @@
  * A tile is a contraction or convolution whose results are finished by a nest while they lie in
  * cache: bias, activation, its derivative's mask, a residual, the optimiser's update.
  *
- * A nest computes rows.  Inside it a node may read
+ * A nest computes rows, or columns if its reductions fold an earlier axis than the last.  Inside it
+ * a node may read
  *   - any earlier group's value or leaf, through any view (it is a load);
- *   - an element of its own row, at the same place;
- *   - a row value, at every element of that row.
+ *   - an element at its own place;
+ *   - a row's (column's) value, at every element of that row (column).
  *
  * SPDX-License-Identifier: MIT */
 #include "passes/fuse.h"
@@ -34,6 +35,8 @@ typedef struct niz_fuser {
     niz *z;
     const niz_work *w;
     const niz_layout_of *layout;
+    niz_map_getter *map;
+    void *state;
     niz_fusion *f;
     size_t group_capacity;
     niz_reads reads;
@@ -58,10 +61,12 @@ static niz_shape niz_shape_squeezed(const niz_shape *s)
     return t;
 }
 
-static niz_shape niz_shape_outer(const niz_shape *s)
+/* The shape of what is left of a group's domain once its axis `fold` is folded. */
+static niz_shape niz_group_outer(const niz_group *g)
 {
-    niz_shape t = *s;
-    if (t.rank) t.dim[--t.rank] = 0;
+    niz_shape t = {0};
+    for (int d = 0; d < g->domain.rank; d++)
+        if (d != g->fold) t.dim[t.rank++] = g->domain.dim[d];
     return t;
 }
 
@@ -105,53 +110,69 @@ static int niz_fuse_tail(const niz_graph *g, const niz_node *n)
     return niz_shape_count(w) ? niz_fuse_wide_axes(n->shape, 3) : 0;
 }
 
-/* The domain that a node would have as the first of a nest. */
+/* The group that a node would open as the first of a nest. */
 static bool niz_fuse_domain(const niz_graph *g, uint32_t id, niz_part_of *part, niz_group *as)
 {
     const niz_node *n = &g->node[id];
     if (!niz_fuse_dtypes(g, n, &as->dtype)) return false;
     const niz_shape *s = n->shape;
-    *part = NIZ_PART_ELEMENT;
     if ((as->tail = niz_fuse_tail(g, n))) {
         *part = NIZ_PART_TILE;
+        as->kind = NIZ_GROUP_TILE;
         as->domain = niz_shape_squeezed(s);
         return niz_shape_count(s) > 0;
     }
+    bool reduce = niz_op_form(n->op) == NIZ_FORM_REDUCE;
+    if (reduce) s = g->node[n->arg[0]].shape;
+    as->domain = niz_shape_squeezed(s);
     as->tail = 1;
-    if (niz_op_form(n->op) == NIZ_FORM_REDUCE) {
-        s = g->node[n->arg[0]].shape;
-        if (n->op->combine > NIZ_COMBINE_MIN || n->attr[0] != s->rank - 1 ||
-            s->dim[s->rank - 1] < 2)
-            return false;
-        *part = NIZ_PART_REDUCE;
+    as->fold = as->domain.rank - 1;
+    as->kind = as->domain.rank == 1 && as->domain.dim[0] >= NIZ_FLAT_FROM ? NIZ_GROUP_FLAT
+                                                                          : NIZ_GROUP_ROWS;
+    *part = reduce ? NIZ_PART_REDUCE : NIZ_PART_ELEMENT;
+    if (reduce) {
+        int64_t axis = n->attr[0];
+        if (n->op->combine > NIZ_COMBINE_MIN || s->dim[axis] < 2) return false;
+        for (as->fold = 0; axis-- > 0;) as->fold += s->dim[axis] != 1;
+        if (as->fold < as->domain.rank - 1) as->kind = NIZ_GROUP_COLUMNS;
     } else if (niz_op_form(n->op) != NIZ_FORM_MAP) {
         return false;
     }
-    as->domain = niz_shape_squeezed(s);
     return as->domain.rank > 0 && niz_shape_count(s) > 0 &&
-           as->domain.dim[as->domain.rank - 1] >= NIZ_SHORT_ROW;
+           (as->kind == NIZ_GROUP_COLUMNS || as->domain.dim[as->domain.rank - 1] >= NIZ_SHORT_ROW);
+}
+
+bool niz_fuse_is_element(const niz_graph *g, uint32_t id, const niz_group *group)
+{
+    niz_dtype dtype = group->dtype;
+    niz_shape s = niz_shape_squeezed(g->node[id].shape);
+    return niz_fuse_dtypes(g, &g->node[id], &dtype) && dtype == group->dtype &&
+           niz_shape_equal(&s, &group->domain);
 }
 
 /* ---- what a node may read inside its group --------------------------------------------------- */
 
-static bool niz_fuse_is_whole(const niz_view *v, const niz_shape *domain)
+bool niz_fuse_is_whole(const niz_view *v, const niz_shape *domain)
 {
     niz_shape s = niz_shape_squeezed(&v->shape);
     return niz_view_is_contiguous(v) && niz_shape_equal(&s, domain);
 }
 
-/* Whether operand view v of a node of shape s is one value a row: walked along s, it steps through
- * the outer axes in row-major order and stands still along the last. */
-static bool niz_fuse_is_row(const niz_view *v, const niz_shape *s)
+/* Whether operand view v of a node of shape s, which is the group's domain but for axes of size 1,
+ * is one value a row (or column): walked along s, it stands still along the folded axis and steps
+ * through the others in row-major order. */
+bool niz_fuse_is_row(const niz_view *v, const niz_shape *s, const niz_group *g)
 {
-    int skip = s->rank - v->shape.rank, last = s->rank - 1;
+    int skip = s->rank - v->shape.rank, axis = g->domain.rank;
     int64_t step = 1;
-    while (last >= 0 && s->dim[last] == 1) last--; /* the squeezed row axis */
-    if (last < 0 || (last >= skip && v->shape.dim[last - skip] != 1)) return false;
-    for (int d = last; d-- > 0;) {
+    for (int d = s->rank; d-- > 0;) {
         if (s->dim[d] == 1) continue;
-        if (d < skip || v->shape.dim[d - skip] != s->dim[d] || v->stride[d - skip] != step)
-            return false;
+        bool still = d < skip || v->shape.dim[d - skip] == 1;
+        if (--axis == g->fold) {
+            if (!still) return false;
+            continue;
+        }
+        if (still || v->stride[d - skip] != step) return false;
         step *= s->dim[d];
     }
     return v->offset == 0;
@@ -159,7 +180,7 @@ static bool niz_fuse_is_row(const niz_view *v, const niz_shape *s)
 
 /* Whether view v, walked along shape s, has its last `tail` axes (of more than one index) evenly
  * spaced, as one axis. */
-static bool niz_fuse_is_even(const niz_view *v, const niz_shape *s, int tail)
+bool niz_fuse_is_even(const niz_view *v, const niz_shape *s, int tail)
 {
     int skip = s->rank - v->shape.rank, seen = 0;
     int64_t next = 0;
@@ -177,7 +198,7 @@ static bool niz_fuse_reads(const niz_fuser *u, uint32_t group, uint32_t id, niz_
 {
     const niz_group *g = &u->f->group[group];
     const niz_node *n = &u->w->g.node[id];
-    niz_shape outer = niz_shape_outer(&g->domain);
+    niz_shape outer = niz_group_outer(g);
     for (int i = 0; i < n->n_arg; i++) {
         const niz_layout_of *x = &u->layout[n->arg[i]];
         if (u->f->group_of[x->root] != group) {
@@ -185,10 +206,11 @@ static bool niz_fuse_reads(const niz_fuser *u, uint32_t group, uint32_t id, niz_
             continue;
         }
         bool row = u->f->part[x->root] >= NIZ_PART_REDUCE;
-        if (row && g->flat) return false; /* its rows are complete only when all threads are done */
+        /* a flat nest's rows are complete only when all threads are done */
+        if (row && g->kind == NIZ_GROUP_FLAT) return false;
         if (part == NIZ_PART_ROW) {
             if (!row || !niz_fuse_is_whole(&x->view, &outer)) return false;
-        } else if (row ? part == NIZ_PART_REDUCE || !niz_fuse_is_row(&x->view, n->shape)
+        } else if (row ? part == NIZ_PART_REDUCE || !niz_fuse_is_row(&x->view, n->shape, g)
                        : !niz_fuse_is_whole(&x->view, &g->domain)) {
             return false;
         }
@@ -229,9 +251,85 @@ static uint32_t niz_fuse_latest(const niz_fuser *u, uint32_t id)
     return latest;
 }
 
-static bool niz_fuse_has_room(const niz_group *g)
+/* Instructions and loads of a node, at most. */
+static uint32_t niz_fuse_values(const niz_fuser *u, uint32_t id)
 {
-    return g->nest && g->n < NIZ_GROUP_NODES;
+    const niz_node *n = &u->w->g.node[id];
+    const niz_map *map = niz_op_form(n->op) == NIZ_FORM_MAP ? u->map(u->state, id) : NULL;
+    return n->n_arg + (map ? (uint32_t)map->n : 1);
+}
+
+/* Operands of a node that are not in the group, literals aside. */
+static uint32_t niz_fuse_outside(const niz_fuser *u, uint32_t group, uint32_t id)
+{
+    const niz_node *n = &u->w->g.node[id];
+    uint32_t reads = 0;
+    for (int i = 0; i < n->n_arg; i++) {
+        uint32_t root = u->layout[n->arg[i]].root;
+        reads += u->f->group_of[root] != group && u->w->g.node[root].op != &niz_op_literal;
+    }
+    return reads;
+}
+
+static bool niz_fuse_has_room(const niz_fuser *u, uint32_t group, uint32_t id)
+{
+    const niz_group *g = &u->f->group[group];
+    return g->kind != NIZ_GROUP_ALONE && g->n < NIZ_GROUP_NODES &&
+           g->values + niz_fuse_values(u, id) <= NIZ_GROUP_VALUES &&
+           g->reads + niz_fuse_outside(u, group, id) <= NIZ_GROUP_READS;
+}
+
+/* A reduction of an earlier axis turns a group of elements only into columns. */
+static bool niz_fuse_turns(const niz_group *g, const niz_group *as)
+{
+    return as->kind == NIZ_GROUP_COLUMNS && g->kind == NIZ_GROUP_ROWS && !g->n_rows;
+}
+
+/* How a node that by itself would be `part` of group `as` can stand in g: ALONE if it cannot. */
+static niz_part_of niz_fuse_part_in(const niz_group *g, niz_part_of part, const niz_group *as)
+{
+    if (g->dtype != as->dtype || part == NIZ_PART_TILE) return NIZ_PART_ALONE;
+    if (niz_shape_equal(&g->domain, &as->domain)) {
+        bool same = g->fold == as->fold && g->kind == as->kind;
+        return part != NIZ_PART_REDUCE || same || niz_fuse_turns(g, as) ? part : NIZ_PART_ALONE;
+    }
+    niz_shape outer = niz_group_outer(g);
+    bool rows = g->kind == NIZ_GROUP_ROWS || g->kind == NIZ_GROUP_COLUMNS;
+    bool row = rows && part == NIZ_PART_ELEMENT && niz_shape_equal(&outer, &as->domain);
+    return row ? NIZ_PART_ROW : NIZ_PART_ALONE;
+}
+
+/* A bit for each buffer, that others may have too: whether a group seems to read it. */
+static uint64_t niz_fuse_bit(uint32_t root)
+{
+    return (uint64_t)1 << ((root * 0x9E3779B1u) >> 26);
+}
+
+/* Whether node id reads a value of the group, or memory that the group seems to read. */
+static bool niz_fuse_shares(const niz_fuser *u, uint32_t group, uint32_t id)
+{
+    const niz_node *n = &u->w->g.node[id];
+    for (int i = 0; i < n->n_arg; i++) {
+        uint32_t root = u->layout[n->arg[i]].root;
+        bool literal = u->w->g.node[root].op == &niz_op_literal;
+        if (!literal && (u->f->group[group].seen & niz_fuse_bit(root))) return true;
+    }
+    return false;
+}
+
+static void niz_fuse_add(niz_fuser *u, uint32_t group, uint32_t id, niz_part_of part)
+{
+    niz_group *g = &u->f->group[group];
+    g->values += niz_fuse_values(u, id);
+    g->reads += niz_fuse_outside(u, group, id);
+    g->seen |= niz_fuse_bit(id);
+    for (int i = 0; i < u->w->g.node[id].n_arg; i++)
+        g->seen |= niz_fuse_bit(u->layout[u->w->g.node[id].arg[i]].root);
+    u->f->group_of[id] = group;
+    u->f->part[id] = (uint8_t)part;
+    g->folds = g->folds || part == NIZ_PART_REDUCE;
+    g->n_rows += part >= NIZ_PART_REDUCE;
+    g->n++;
 }
 
 /* Joins node id to a group as element, reduction or row value, if that is legal. */
@@ -239,19 +337,18 @@ static bool niz_fuse_join(niz_fuser *u, uint32_t group, uint32_t id, niz_part_of
                           const niz_group *as)
 {
     niz_group *g = &u->f->group[group];
-    if (!niz_fuse_has_room(g) || g->dtype != as->dtype || part == NIZ_PART_TILE) return false;
-    if (g->tile && part != NIZ_PART_ELEMENT) return false;
-    if (!niz_shape_equal(&g->domain, &as->domain)) {
-        niz_shape outer = niz_shape_outer(&g->domain);
-        if (part != NIZ_PART_ELEMENT || g->flat || g->tile || !niz_shape_equal(&outer, &as->domain))
-            return false;
-        part = NIZ_PART_ROW;
+    if (!niz_fuse_has_room(u, group, id)) return false;
+    if ((part = niz_fuse_part_in(g, part, as)) == NIZ_PART_ALONE) return false;
+    bool turns = part == NIZ_PART_REDUCE && niz_fuse_turns(g, as);
+    bool stranger = part != NIZ_PART_REDUCE && g->kind == NIZ_GROUP_COLUMNS;
+    if ((turns || stranger) && !niz_fuse_shares(u, group, id)) return false;
+    niz_group before = *g;
+    if (turns) g->kind = NIZ_GROUP_COLUMNS, g->fold = as->fold;
+    if (!niz_fuse_reads(u, group, id, part)) {
+        *g = before;
+        return false;
     }
-    if (!niz_fuse_reads(u, group, id, part)) return false;
-    u->f->group_of[id] = group;
-    u->f->part[id] = (uint8_t)part;
-    g->folds = g->folds || part == NIZ_PART_REDUCE;
-    g->n++;
+    niz_fuse_add(u, group, id, part);
     return true;
 }
 
@@ -260,20 +357,8 @@ static bool niz_fuse_open(niz_fuser *u, uint32_t id, niz_part_of part, const niz
     if (!niz_grow(u->z, &u->f->group, sizeof *u->f->group, &u->group_capacity,
                   (size_t)u->f->n_groups + 1))
         return false;
-    niz_group *g = &u->f->group[u->f->n_groups];
-    *g = (niz_group){.n = 1};
-    if (part != NIZ_PART_ALONE) {
-        *g = (niz_group){.nest = true,
-                         .dtype = as->dtype,
-                         .domain = as->domain,
-                         .folds = part == NIZ_PART_REDUCE,
-                         .tile = part == NIZ_PART_TILE,
-                         .tail = as->tail,
-                         .n = 1};
-        g->flat = !g->tile && as->domain.rank == 1 && as->domain.dim[0] >= NIZ_FLAT_FROM;
-    }
-    u->f->group_of[id] = u->f->n_groups++;
-    u->f->part[id] = (uint8_t)part;
+    u->f->group[u->f->n_groups] = part == NIZ_PART_ALONE ? (niz_group){0} : *as;
+    niz_fuse_add(u, u->f->n_groups++, id, part);
     return true;
 }
 
@@ -369,13 +454,17 @@ static bool niz_fuse_sweep(niz_fuser *u)
 static void niz_fuse_drop_bare_tiles(niz_fusion *f)
 {
     for (uint32_t g = 0; g < f->n_groups; g++)
-        if (f->group[g].tile && f->group[g].n == 1) f->group[g] = (niz_group){.n = 1};
+        if (f->group[g].kind == NIZ_GROUP_TILE && f->group[g].n == 1)
+            f->group[g] = (niz_group){.n = 1};
 }
 
+/* Lists of nodes by group, copies included. */
 static bool niz_fuse_members(niz *z, uint32_t n, niz_fusion *f)
 {
+    niz_free(z, f->start);
+    niz_free(z, f->member);
     f->start = niz_realloc(z, NULL, sizeof *f->start * (f->n_groups + 2));
-    f->member = niz_realloc(z, NULL, sizeof *f->member * (n + 1));
+    f->member = niz_realloc(z, NULL, sizeof *f->member * (n + f->n_copies + 1));
     if (!f->start || !f->member) return false;
     uint32_t at = 0;
     for (uint32_t g = 0; g < f->n_groups; g++) {
@@ -387,6 +476,10 @@ static bool niz_fuse_members(niz *z, uint32_t n, niz_fusion *f)
     for (uint32_t id = 0; id < n; id++) {
         uint32_t g = f->group_of[id];
         if (g != NIZ_NONE) f->member[f->start[g] + f->group[g].n++] = id;
+        for (uint32_t c = f->first_copy[id]; c != NIZ_NONE; c = f->copy[c].next) {
+            g = f->copy[c].group;
+            f->member[f->start[g] + f->group[g].n++] = id;
+        }
     }
     return true;
 }
@@ -395,12 +488,15 @@ static bool niz_fuse_arrays(niz_fuser *u)
 {
     uint32_t n = u->w->g.n + 1;
     u->f->group_of = niz_realloc(u->z, NULL, sizeof *u->f->group_of * n);
+    u->f->first_copy = niz_realloc(u->z, NULL, sizeof *u->f->first_copy * n);
     u->f->part = niz_realloc(u->z, NULL, n);
     u->writes = niz_realloc(u->z, NULL, sizeof *u->writes * n);
     u->light = niz_realloc(u->z, NULL, n);
     u->stack = niz_realloc(u->z, NULL, sizeof *u->stack * n);
-    if (!u->f->group_of || !u->f->part || !u->writes || !u->light || !u->stack) return false;
+    if (!u->f->group_of || !u->f->first_copy || !u->f->part || !u->writes || !u->light || !u->stack)
+        return false;
     memset(u->f->group_of, 0xff, sizeof *u->f->group_of * n);
+    memset(u->f->first_copy, 0xff, sizeof *u->f->first_copy * n);
     memset(u->f->part, 0, n);
     memset(u->writes, 0xff, sizeof *u->writes * n);
     for (int i = u->w->n_want; i < u->w->n_out; i++)
@@ -408,14 +504,16 @@ static bool niz_fuse_arrays(niz_fuser *u)
     return niz_reads_find(u->w, u->layout, &u->reads);
 }
 
-bool niz_fuse(niz *z, const niz_work *w, const niz_layout_of *layout, niz_fusion *f)
+bool niz_fuse(niz *z, const niz_work *w, const niz_layout_of *layout, niz_map_getter *map,
+              void *state, niz_fusion *f)
 {
-    niz_fuser u = {.z = z, .w = w, .layout = layout, .f = f};
+    niz_fuser u = {.z = z, .w = w, .layout = layout, .map = map, .state = state, .f = f};
     *f = (niz_fusion){0};
     bool ok = niz_fuse_arrays(&u);
     if (ok) {
         niz_fuse_find_light(&u);
-        ok = niz_fuse_sweep(&u);
+        ok = niz_fuse_sweep(&u) && niz_fuse_members(z, w->g.n, f) &&
+             niz_fuse_recompute(z, w, layout, map, state, f);
         niz_fuse_drop_bare_tiles(f);
     }
     ok = ok && niz_fuse_members(z, w->g.n, f);
@@ -431,6 +529,8 @@ void niz_fusion_free(niz *z, niz_fusion *f)
 {
     niz_free(z, f->group);
     niz_free(z, f->group_of);
+    niz_free(z, f->first_copy);
+    niz_free(z, f->copy);
     niz_free(z, f->part);
     niz_free(z, f->start);
     niz_free(z, f->member);

@@ -4,41 +4,90 @@
 #ifndef NIZ_FUSE_H
 #define NIZ_FUSE_H
 
+#include "ops/map.h"
 #include "passes/pass.h"
 
-#define NIZ_GROUP_NODES 96    /* values of one kernel: a cap on its text and registers */
-#define NIZ_GROUP_OPERANDS 32 /* buffers of one kernel */
+#define NIZ_GROUP_NODES 96   /* nodes of one kernel: a cap on its text and registers */
+#define NIZ_GROUP_VALUES 640 /* and on its instructions and loads */
+#define NIZ_GROUP_READS 32   /* operands from outside */
+#define NIZ_GROUP_OPERANDS (NIZ_GROUP_READS + NIZ_GROUP_NODES) /* buffers: and each node stored */
 
 /** How a node takes part in its group's kernel. */
 typedef enum niz_part_of {
     NIZ_PART_ALONE,   /* no nest: a task of its own */
     NIZ_PART_TILE,    /* the contraction or convolution that the group finishes */
-    NIZ_PART_ELEMENT, /* a value at every element of a row */
-    NIZ_PART_REDUCE,  /* folds a row's elements to one value */
-    NIZ_PART_ROW      /* a value once a row */
+    NIZ_PART_ELEMENT, /* a value at every element of the domain */
+    NIZ_PART_REDUCE,  /* folds the elements along the domain's axis `fold` to one value */
+    NIZ_PART_ROW      /* such a value: once a row, or once a column */
 } niz_part_of;
 
-/** Nodes computed together.  A nest's rows are the last `tail` axes of `domain`, its outer axes the
- *  rest; a flat one has no outer axes and is cut along its row.  In a tile the nest finishes
- *  rectangles of a contraction's or convolution's results, the group's first node. */
+/** What kernel computes a group. */
+typedef enum niz_group_kind {
+    NIZ_GROUP_ALONE,   /* one node, by the interpreter's loop */
+    NIZ_GROUP_ROWS,    /* swept along the last axis: folds give one value a row */
+    NIZ_GROUP_FLAT,    /* one long row, cut among threads */
+    NIZ_GROUP_COLUMNS, /* swept along an earlier axis: folds give one value a column */
+    NIZ_GROUP_TILE     /* rectangles of results of a contraction or convolution, its first node */
+} niz_group_kind;
+
+/** Nodes computed together. */
 typedef struct niz_group {
-    bool nest, flat, folds, tile;
-    int tail;
-    niz_dtype dtype;  /* of all floating values in it */
-    niz_shape domain; /* axes of size 1 dropped */
-    uint32_t n;       /* nodes */
+    niz_group_kind kind;
+    bool folds;
+    niz_dtype dtype;        /* of all floating values in it */
+    niz_shape domain;       /* axes of size 1 dropped */
+    int fold;               /* the axis of the domain that is swept: the last but in COLUMNS */
+    int tail;               /* in a TILE a row is that many axes, all others the last alone */
+    uint32_t n, n_rows;     /* nodes; those that are no elements */
+    uint32_t values, reads; /* at most so many of each */
+    uint64_t seen;          /* bits of its nodes and of what they read */
 } niz_group;
 
+/** Another group that computes a node, too. */
+typedef struct niz_copy {
+    uint32_t group, next;
+} niz_copy;
+
 typedef struct niz_fusion {
-    uint32_t n_groups;
-    niz_group *group;   /* in an order in which they can run */
-    uint32_t *group_of; /* of each node; NIZ_NONE for views and leaves */
-    uint8_t *part;      /* of each node: niz_part_of */
-    uint32_t *start;    /* nodes of group g, ascending: member[start[g] .. start[g+1]-1] */
+    uint32_t n_groups, n_copies;
+    niz_group *group;     /* in an order in which they can run; one may have lost all its nodes */
+    uint32_t *group_of;   /* of each node: the first group that computes it, and stores it if it is
+                             stored; NIZ_NONE for views and leaves */
+    uint32_t *first_copy; /* of each node: the others, a list through next; or NIZ_NONE */
+    niz_copy *copy;
+    uint8_t *part;   /* of each node: niz_part_of, the same in all its groups */
+    uint32_t *start; /* nodes of group g, ascending: member[start[g] .. start[g+1]-1] */
     uint32_t *member;
 } niz_fusion;
 
-bool niz_fuse(niz *z, const niz_work *w, const niz_layout_of *layout, niz_fusion *f);
+/** The parsed .map of a node, or NULL without memory. */
+typedef const niz_map *niz_map_getter(void *state, uint32_t node);
+
+/** Groups w's nodes; map(state, node) tells what they cost. */
+bool niz_fuse(niz *z, const niz_work *w, const niz_layout_of *layout, niz_map_getter *map,
+              void *state, niz_fusion *f);
 void niz_fusion_free(niz *z, niz_fusion *f);
+
+/** Whether group g computes node id. */
+static inline bool niz_fusion_computes(const niz_fusion *f, uint32_t id, uint32_t g)
+{
+    if (f->group_of[id] == g) return true;
+    for (uint32_t c = f->first_copy[id]; c != NIZ_NONE; c = f->copy[c].next)
+        if (f->copy[c].group == g) return true;
+    return false;
+}
+
+/** Lets groups compute what is cheap instead of loading it (recompute.c).  False (error set)
+ * without memory. */
+bool niz_fuse_recompute(niz *z, const niz_work *w, const niz_layout_of *layout, niz_map_getter *map,
+                        void *state, niz_fusion *f);
+
+/** Whether a view is all of a group's domain in row-major order; one value a row or column of it,
+ *  for a node of shape s; evenly spaced along its last `tail` axes. */
+bool niz_fuse_is_whole(const niz_view *v, const niz_shape *domain);
+bool niz_fuse_is_row(const niz_view *v, const niz_shape *s, const niz_group *g);
+bool niz_fuse_is_even(const niz_view *v, const niz_shape *s, int tail);
+/** Whether an elementwise node could be an element of the group. */
+bool niz_fuse_is_element(const niz_graph *g, uint32_t id, const niz_group *group);
 
 #endif

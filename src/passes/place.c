@@ -96,15 +96,29 @@ static uint32_t niz_place_time(const niz_placer *a, uint32_t id)
     return a->f && a->f->group_of[id] != NIZ_NONE ? a->f->group_of[id] : id;
 }
 
-/* Node id reads what owner has computed.  Inside one group that needs no memory. */
-static void niz_place_read(niz_placer *a, uint32_t owner, uint32_t id)
+/* The last position at which a node is computed. */
+static uint32_t niz_place_last(const niz_placer *a, uint32_t id)
+{
+    uint32_t last = niz_place_time(a, id);
+    for (uint32_t c = a->f ? a->f->first_copy[id] : NIZ_NONE; c != NIZ_NONE; c = a->f->copy[c].next)
+        if (a->f->copy[c].group > last) last = a->f->copy[c].group;
+    return last;
+}
+
+/* What is computed at position `at` reads owner.  Inside one group that needs no memory. */
+static void niz_place_read(niz_placer *a, uint32_t owner, uint32_t at)
 {
     niz_place_of *p = &a->p->place[owner];
-    uint32_t time = niz_place_time(a, id);
     bool computed = niz_op_form(a->w->g.node[owner].op) != NIZ_FORM_LEAF;
-    if (a->f && computed && p->first == time) return;
+    if (a->f && computed && niz_fusion_computes(a->f, owner, at)) return;
     if (computed) p->home = NIZ_HOME_ARENA;
-    if (time > p->last) p->last = time;
+    if (at > p->last) p->last = at;
+}
+
+static void niz_place_reads(niz_placer *a, uint32_t id, uint32_t at)
+{
+    const niz_node *n = &a->w->g.node[id];
+    for (int i = 0; i < n->n_arg; i++) niz_place_read(a, a->p->layout[n->arg[i]].root, at);
 }
 
 static void niz_place_lifetimes(niz_placer *a)
@@ -117,11 +131,15 @@ static void niz_place_lifetimes(niz_placer *a)
         niz_view_of(g, id, a->p->layout);
         a->p->place[id] = (niz_place_of){.first = time, .last = time, .shares = NIZ_NONE};
         if (!niz_place_owns(g, id)) continue;
-        bool inside = a->f && !leaf && a->f->group[time].nest; /* until somebody outside reads it */
+        /* in a nest only what somebody outside reads has memory */
+        bool inside = a->f && !leaf && a->f->group[time].kind != NIZ_GROUP_ALONE;
         a->p->place[id].home = leaf ? NIZ_HOME_LEAF : inside ? NIZ_HOME_NONE : NIZ_HOME_ARENA;
         a->p->place[id].bytes = (int64_t)niz_node_bytes(n);
         if (!leaf) a->p->naive += niz_place_round(a->p->place[id].bytes);
-        for (int i = 0; i < n->n_arg; i++) niz_place_read(a, a->p->layout[n->arg[i]].root, id);
+        niz_place_reads(a, id, time);
+        for (uint32_t c = a->f ? a->f->first_copy[id] : NIZ_NONE; c != NIZ_NONE;
+             c = a->f->copy[c].next)
+            niz_place_reads(a, id, a->f->copy[c].group);
     }
 }
 
@@ -142,11 +160,14 @@ static bool niz_place_order(niz_placer *a)
 
 /* ---- values that leave ---------------------------------------------------------------------- */
 
-static bool niz_place_same_elements(const niz_placer *a, uint32_t user, uint32_t operand)
+/* Whether user, computed at position `at`, reads its operand element for element as it writes. */
+static bool niz_place_same_elements(const niz_placer *a, uint32_t user, uint32_t operand,
+                                    uint32_t at)
 {
     const niz_graph *g = &a->w->g;
     const niz_view *v = &a->p->layout[operand].view;
-    if (a->f && a->f->group[a->f->group_of[user]].folds) return false; /* it may read twice */
+    /* elements may be read twice; row values once, before any is written */
+    if (a->f && a->f->group[at].folds && a->f->part[user] != NIZ_PART_ROW) return false;
     return niz_op_form(g->node[user].op) == NIZ_FORM_MAP && niz_view_is_contiguous(v) &&
            niz_shape_equal(&v->shape, g->node[user].shape) &&
            niz_dtype_size((niz_dtype)g->node[user].dtype) ==
@@ -162,9 +183,9 @@ static bool niz_place_param_safe(const niz_placer *a, const niz_reads *reads, ui
     if (reads->last_failing != NIZ_NONE && a->last_failing >= at) return false;
     for (uint32_t r = reads->first[index]; r != NIZ_NONE; r = reads->read[r].next) {
         const niz_read *read = &reads->read[r];
-        uint32_t time = niz_place_time(a, read->reader);
-        if (time > at || (time == at && !niz_place_same_elements(a, read->reader, read->operand)))
-            return false;
+        if (niz_place_last(a, read->reader) > at) return false;
+        bool now = a->f ? niz_fusion_computes(a->f, read->reader, at) : read->reader == at;
+        if (now && !niz_place_same_elements(a, read->reader, read->operand, at)) return false;
     }
     return true;
 }
@@ -215,7 +236,8 @@ static bool niz_place_read_in_step(const niz_placer *a, uint32_t root, uint32_t 
         uint32_t id = a->f ? a->f->member[k] : k;
         const niz_node *n = &g->node[id];
         for (int i = 0; i < n->n_arg; i++)
-            if (a->p->layout[n->arg[i]].root == root && !niz_place_same_elements(a, id, n->arg[i]))
+            if (a->p->layout[n->arg[i]].root == root &&
+                !niz_place_same_elements(a, id, n->arg[i], at))
                 return false;
     }
     return true;

@@ -1,0 +1,171 @@
+/* test_nest.c - every form of fused kernel against the interpreter, bit for bit: small graphs of
+ * floating tensors over awkward shapes, on each instruction set and on several threads.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "random_graph.h"
+
+/* All outputs of a graph, one after another. */
+typedef struct outcome {
+    niz_dtype dtype;
+    int64_t n;
+    unsigned char *bytes; /* elements of dtype */
+} outcome;
+
+static niz *open_with(const char *jit, const char *isa, int threads)
+{
+    setenv("NIZ_JIT", jit, 1);
+    if (isa)
+        setenv("NIZ_ISA", isa, 1);
+    else
+        unsetenv("NIZ_ISA");
+    niz *z = niz_open(&(niz_options){.threads = threads});
+    ck_assert_ptr_nonnull(z);
+    return z;
+}
+
+/* ---- one form at a time -----------------------------------------------------------------------
+ */
+
+/* A small graph of the tensors a, b [shape] and c [the last axis]: outputs to y, how many returned.
+ */
+typedef struct form {
+    const char *name;
+    int (*make)(niz_t a, niz_t b, niz_t c, niz_t *y);
+} form;
+
+static int make_column_folds(niz_t a, niz_t b, niz_t c, niz_t *y)
+{
+    (void)c;
+    y[0] = niz_sum(a, .axis = 0);
+    y[1] = niz_max(niz_mul(a, b), .axis = 0);
+    y[2] = niz_min(a, .axis = 0);
+    y[3] = niz_prod(niz_add(niz_mul(b, 0.01), 1.0), .axis = 0);
+    y[4] = niz_mean(niz_square(niz_sub(a, b)), .axis = 0);
+    return 5;
+}
+
+static int make_column_updates(niz_t a, niz_t b, niz_t c, niz_t *y)
+{
+    y[0] = niz_mul(a, b); /* stored, and summed over lines */
+    y[1] = niz_sub(c, niz_mul(niz_sum(y[0], .axis = 0), 0.1));
+    y[2] = niz_where(niz_gt(niz_sum(a, .axis = 0), c), c, 2.0);
+    return niz_shape_of(a).rank == 2 ? 3 : 1;
+}
+
+/* Column values go back into elements: a batch norm, whose first sums are another stage. */
+static int make_column_stages(niz_t a, niz_t b, niz_t c, niz_t *y)
+{
+    niz_t d = niz_sub(a, niz_mean(a, .axis = 0, .keepdims = true));
+    niz_t v = niz_mean(niz_square(d), .axis = 0, .keepdims = true);
+    niz_t e =
+        niz_exp(niz_mul(d, niz_rsqrt(niz_add(v, 1e-5)))); /* costly: kept for the next stage */
+    y[0] = niz_div(e, niz_sum(e, .axis = 0, .keepdims = true));
+    y[1] = niz_mul(niz_add(d, c), b);
+    return 2;
+}
+
+/* One value a line, and strides other than 1. */
+static int make_column_views(niz_t a, niz_t b, niz_t c, niz_t *y)
+{
+    int last = niz_shape_of(a).rank - 1;
+    niz_t line = niz_max(b, .axis = last, .keepdims = true);
+    y[0] = niz_sum(niz_mul(a, line), .axis = 0);
+    y[1] = niz_sum(niz_broadcast(niz_exp(line), niz_shape_of(a)), .axis = 0);
+    y[2] = niz_sum(niz_slice(a, last, 0, NIZ_END, 2), .axis = 0);
+    y[3] = niz_sum(niz_transpose(niz_mul(a, c), 0, last), .axis = 0);
+    y[4] = niz_sum(niz_where(niz_gt(a, b), niz_flip(a, last), line), .axis = 0);
+    return 5;
+}
+
+static int make_middle_axis(niz_t a, niz_t b, niz_t c, niz_t *y)
+{
+    int rank = niz_shape_of(a).rank;
+    y[0] = niz_sum(niz_mul(a, b), .axis = rank - 2);
+    y[1] = niz_max(niz_add(a, c), .axis = rank - 2, .keepdims = true);
+    y[2] = niz_sub(b, niz_mul(niz_sum(b, .axis = rank - 2, .keepdims = true), 0.01));
+    return 3;
+}
+
+/* What is cheap is computed by two kernels: rows and columns of the same differences. */
+static int make_again(niz_t a, niz_t b, niz_t c, niz_t *y)
+{
+    int last = niz_shape_of(a).rank - 1;
+    niz_t d = niz_sub(a, niz_mean(a, .axis = last, .keepdims = true));
+    niz_t r = niz_rsqrt(niz_add(niz_mean(niz_square(d), .axis = last, .keepdims = true), 1e-5));
+    niz_t n = niz_mul(d, r);
+    y[0] = niz_sum(niz_mul(niz_mul(n, b), c), .axis = last);
+    y[1] = niz_sum(niz_mul(n, b), .axis = 0);
+    y[2] = niz_sum(niz_mul(niz_tanh(n), niz_sub(b, c)), .axis = 0);
+    y[3] = niz_max(niz_mul(b, niz_sub(b, c)), .axis = last);
+    return 4;
+}
+
+static const form forms[] = {
+    {"column_folds", make_column_folds},   {"column_updates", make_column_updates},
+    {"column_stages", make_column_stages}, {"column_views", make_column_views},
+    {"middle_axis", make_middle_axis},     {"again", make_again},
+};
+
+static const niz_shape shapes[] = {
+    {2, {10, 128}}, {2, {3, 70}},      {2, {16, 64}},    {2, {17, 200}},   {2, {513, 33}},
+    {2, {1100, 7}}, {2, {2600, 65}},   {3, {5, 40, 31}}, {3, {31, 2, 90}}, {3, {2, 530, 18}},
+    {2, {64, 2}},   {4, {3, 9, 4, 5}}, {2, {300, 128}},  {2, {6, 9000}},
+};
+
+static niz_t form_leaf(niz *z, niz_dtype dtype, niz_shape s, int salt)
+{
+    random_graph g = {.z = z, .dtype = dtype, .n = salt};
+    return rg_leaf(&g, s);
+}
+
+static outcome run_form(niz *z, const form *f, niz_dtype dtype, niz_shape s)
+{
+    outcome o = {.dtype = dtype};
+    NIZ_STEP(z);
+    niz_t y[8];
+    niz_t a = form_leaf(z, dtype, s, 1), b = form_leaf(z, dtype, s, 2);
+    int n = f->make(a, b, form_leaf(z, dtype, NIZ_SHAPE(s.dim[s.rank - 1]), 3), y);
+    ck_assert_msg(niz_run(z, n, y) == NIZ_OK, "%s: %s", f->name, niz_message(z));
+    size_t size = niz_dtype_size(dtype), at = 0;
+    for (int i = 0; i < n; i++) o.n += rg_count(y[i]);
+    o.bytes = malloc((size_t)o.n * size + 1);
+    for (int i = 0; i < n; i++) {
+        size_t bytes = (size_t)rg_count(y[i]) * size;
+        ck_assert_int_eq(niz_read(y[i], o.bytes + at, bytes), NIZ_OK);
+        at += bytes;
+    }
+    return o;
+}
+
+static void forms_same(const char *isa, int threads, size_t every)
+{
+    niz *a = open_with("off", isa, 1), *b = open_with("sync", isa, threads);
+    for (size_t k = 0; k < NIZ_COUNT(forms) * NIZ_COUNT(shapes) * 2; k += every) {
+        const form *f = &forms[k / 2 % NIZ_COUNT(forms)];
+        niz_dtype dtype = k % 2 ? NIZ_F64 : NIZ_F32;
+        size_t shape = k / 2 / NIZ_COUNT(forms);
+        outcome p = run_form(a, f, dtype, shapes[shape]), q = run_form(b, f, dtype, shapes[shape]);
+        int64_t at = rg_differ(dtype, p.bytes, q.bytes, p.n, 0);
+        ck_assert_msg(at < 0, "%s of shape %d, %s, isa %s: element %lld of %lld differs", f->name,
+                      (int)shape, niz_dtype_name(dtype), isa ? isa : "best", (long long)at,
+                      (long long)p.n);
+        free(p.bytes);
+        free(q.bytes);
+    }
+    niz_close(a);
+    niz_close(b);
+}
+
+START_TEST(every_form_gives_the_same_bits)
+{
+    forms_same(NULL, 1, 1);
+    forms_same(NULL, 4, 3);
+    forms_same("avx2", 2, (size_t)util_cases(3, 1));
+    forms_same("sse2", 1, (size_t)util_cases(11, 1));
+}
+END_TEST
+
+int main(void)
+{
+    UTIL_MAIN("nest", every_form_gives_the_same_bits);
+}
