@@ -208,6 +208,9 @@ typedef struct niz_stats {
     int64_t plans_made, plans_found;  /* a step of a form seen before finds its plan */
     int64_t literals_made_data;       /* graphs whose literals changed and became data */
     int64_t plans_cached, plan_nodes; /* held now */
+    int64_t plans_refused;            /* too large for a kernel: interpreted for good */
+    int64_t runs_compiled;            /* runs by compiled kernels */
+    int64_t kernels_pending;          /* plans that still wait for the compiler */
     int64_t bytes_now, bytes_peak;    /* asked of the allocator */
 } niz_stats;
 NIZ_API niz_stats niz_statistics(const niz *z);

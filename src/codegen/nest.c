@@ -162,6 +162,17 @@ static uint16_t niz_build_fold(niz_builder *b, const niz_node *n, uint16_t x)
     return niz_value_add(b, v);
 }
 
+/* The first value of a tile's nest, loaded through its first access: the contraction's results. */
+static void niz_build_tile(niz_builder *b, uint32_t id)
+{
+    niz_access tile = {.node = id, .dtype = b->n->dtype, .inner = 1, .wide = true, .tile = true};
+    niz_nest_value v = {.kind = NIZ_NEST_LOAD, .dtype = tile.dtype, .wide = true};
+    int64_t stride = NIZ_NEST_TILE;
+    for (int d = b->n->rank; d-- > 0; stride *= b->n->dim[d]) tile.outer[d] = stride;
+    v.access = niz_access_add(b, tile);
+    niz_value_add(b, v);
+}
+
 static bool niz_build_node(niz_builder *b, uint32_t id)
 {
     const niz_node *n = &b->env->w->g.node[id];
@@ -169,13 +180,7 @@ static bool niz_build_node(niz_builder *b, uint32_t id)
     const niz_shape *s = n->shape;
     uint16_t x[4], result;
     if (part == NIZ_PART_TILE) {
-        niz_access tile = {
-            .node = id, .dtype = (niz_dtype)n->dtype, .inner = 1, .wide = true, .tile = true};
-        niz_nest_value v = {.kind = NIZ_NEST_LOAD, .dtype = tile.dtype, .wide = true};
-        int64_t stride = NIZ_NEST_TILE;
-        for (int d = b->n->rank; d-- > 0; stride *= b->n->dim[d]) tile.outer[d] = stride;
-        v.access = niz_access_add(b, tile);
-        result = niz_value_add(b, v);
+        result = 0; /* niz_build_tile */
     } else if (part == NIZ_PART_REDUCE) {
         s = b->env->w->g.node[n->arg[0]].shape;
         result = niz_build_fold(b, n, niz_operand_value(b, n->arg[0], s, false));
@@ -191,7 +196,7 @@ static bool niz_build_node(niz_builder *b, uint32_t id)
     bool here = b->env->fusion->group_of[id] == b->group; /* and not in a group before */
     if (!b->env->stored[id] || !here) return !b->full;
     if (b->n->n_stores == NIZ_NEST_STORES) return false;
-    niz_access a = niz_access_store(b, id, part != NIZ_PART_ELEMENT);
+    niz_access a = niz_access_store(b, id, part >= NIZ_PART_REDUCE);
     bool partial = b->n->kind == NIZ_GROUP_FLAT && part == NIZ_PART_REDUCE;
     b->n->store[b->n->n_stores++] = (niz_nest_store){result, niz_access_add(b, a), partial};
     return !b->full;
@@ -343,6 +348,7 @@ bool niz_nest_build(const niz_nest_env *env, uint32_t g, niz_nest *n)
     for (int d = n->rank; d < group->domain.rank; d++) n->row *= group->domain.dim[d];
     memcpy(n->dim, group->domain.dim, sizeof *n->dim * (size_t)n->rank);
     if (n->kind == NIZ_GROUP_COLUMNS) niz_build_columns(n, group);
+    if (n->kind == NIZ_GROUP_TILE) niz_build_tile(&b, niz_fusion_tile(env->fusion, g));
     for (uint32_t k = env->fusion->start[g]; k < env->fusion->start[g + 1]; k++)
         if (!niz_build_node(&b, env->fusion->member[k])) return false;
     niz_build_collapse(n);

@@ -120,7 +120,7 @@ static bool niz_writer_tile(niz_writer *s, niz_lowering *l, uint32_t g, niz_nest
         return false;
     for (int a = 0; a < n->n_accesses; a++)
         loop->step[a] = n->access[a].inner * (int64_t)niz_dtype_size(n->access[a].dtype);
-    niz_task *t = niz_lower_tile(l, s->fusion->member[s->fusion->start[g]], loop);
+    niz_task *t = niz_lower_tile(l, niz_fusion_tile(s->fusion, g), loop);
     if (!t) return false;
     niz_address *buffer = t->buffer + t->n - n->n_accesses;
     for (int a = 1; a < n->n_accesses; a++)
@@ -217,12 +217,13 @@ bool niz_jit_make(niz_exec *e, niz_plan *plan, const niz_work *w)
         niz_placement_free(e->z, &p);
     }
     niz_fusion_free(e->z, &fusion);
-    plan->tried = ok;
+    plan->tried = ok || !e->z->status; /* what does not fit a nest's limits is interpreted for good */
     if (ok) return true;
     niz_jit_drop(e, plan);
     niz_free(e->z, plan->compiled.task);
     plan->compiled = (niz_program){0};
-    return false;
+    e->z->stats.plans_refused += !e->z->status;
+    return !e->z->status;
 }
 
 bool niz_jit_at_once(const niz_exec *e)
@@ -276,6 +277,7 @@ bool niz_jit_request(niz_exec *e, niz_plan *plan, const char *text)
 {
     if (!text) return true;
     plan->text = niz_kernel_request(e->jit->kernels, text, e->jit->target, e->jit->mode);
+    e->z->stats.kernels_pending += plan->text != NULL;
     return plan->text || !e->z->status;
 }
 
@@ -300,12 +302,16 @@ bool niz_jit_ready(niz_exec *e, niz_plan *plan)
     if (plan->ready || !plan->text) return plan->ready;
     if (niz_kernel_state_of(plan->text) == NIZ_KERNEL_PENDING) return false;
     plan->ready = niz_kernel_state_of(plan->text) == NIZ_KERNEL_READY && niz_jit_resolve(plan);
-    if (!plan->ready) niz_jit_drop(e, plan); /* the interpreter it is, for good */
+    if (plan->ready)
+        e->z->stats.kernels_pending--;
+    else
+        niz_jit_drop(e, plan); /* the interpreter it is, for good */
     return plan->ready;
 }
 
 void niz_jit_drop(niz_exec *e, niz_plan *plan)
 {
     if (plan->text && e->jit) niz_kernel_release(e->jit->kernels, plan->text);
+    e->z->stats.kernels_pending -= plan->text && !plan->ready;
     plan->text = NULL;
 }

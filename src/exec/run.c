@@ -22,7 +22,7 @@ typedef struct niz_run_state {
     const niz_bind *bind;
     const niz_program *program;
     const niz_task *task;
-    void *buffer[NIZ_GROUP_OPERANDS + 1];
+    void *buffer[NIZ_GROUP_OPERANDS + 2]; /* a tile has two operands beside its nest's */
     niz_buffer x[NIZ_MAX_ARITY];
     int64_t bad_index;
     bool failed;
@@ -274,6 +274,7 @@ bool niz_plan_run(niz_exec *e, niz_recording *r, niz_plan *plan, const niz_bind 
     const niz_program *p = niz_jit_ready(e, plan) ? &plan->compiled : &plan->interpreted;
     double begin = e->profile ? niz_profile_now(e->profile) : 0;
     if (!niz_run_memory(e, p)) return false;
+    e->z->stats.runs_compiled += p == &plan->compiled;
     niz_run_bases(e, r, p, bind, out);
     niz_run_state s = {.e = e, .bind = bind, .program = p};
     for (size_t i = 0; i < p->n_tasks; i++) {

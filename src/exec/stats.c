@@ -29,6 +29,8 @@ void niz_stats_print(niz_exec *e)
         fprintf(stderr, "niz:   %-10s %8lld -> %8lld nodes  %10.3f ms\n", niz_pipeline[i].name,
                 (long long)e->passes[i].nodes_in, (long long)e->passes[i].nodes_out,
                 1e3 * e->passes[i].seconds);
+    fprintf(stderr, "niz: %lld of %lld runs compiled; %lld plans too large for it\n",
+            (long long)s->runs_compiled, (long long)s->runs, (long long)s->plans_refused);
     niz_profile_print(e->profile, stderr);
     if (!e->jit) return;
     niz_kernel_counts k = niz_kernels_counts(e->jit->kernels);

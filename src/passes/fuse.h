@@ -27,7 +27,7 @@ typedef enum niz_group_kind {
     NIZ_GROUP_ROWS,    /* swept along the last axis: folds give one value a row */
     NIZ_GROUP_FLAT,    /* one long row, cut among threads */
     NIZ_GROUP_COLUMNS, /* swept along an earlier axis: folds give one value a column */
-    NIZ_GROUP_TILE     /* rectangles of results of a contraction or convolution, its first node */
+    NIZ_GROUP_TILE     /* rectangles of results of one contraction or convolution */
 } niz_group_kind;
 
 /** Nodes computed together. */
@@ -89,5 +89,13 @@ bool niz_fuse_is_row(const niz_view *v, const niz_shape *s, const niz_group *g);
 bool niz_fuse_is_even(const niz_view *v, const niz_shape *s, int tail);
 /** Whether an elementwise node could be an element of the group. */
 bool niz_fuse_is_element(const niz_graph *g, uint32_t id, const niz_group *group);
+
+/** The contraction or convolution of tile g. */
+static inline uint32_t niz_fusion_tile(const niz_fusion *f, uint32_t g)
+{
+    uint32_t k = f->start[g];
+    while (f->part[f->member[k]] != NIZ_PART_TILE) k++;
+    return f->member[k];
+}
 
 #endif
