@@ -1,11 +1,17 @@
-/* timing.c - a clock and medians for the benchmarks.
+/* timing.c - a clock, medians and memory for the benchmarks.
  *
  * SPDX-License-Identifier: MIT */
 #define _POSIX_C_SOURCE 200809L
 #include "timing.h"
 
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <time.h>
+
+#define BLOCKS 15
+#define BLOCK_NS 50e6
+#define CALLS_MIN 3
+#define CALLS_MAX 20000
 
 double timing_ns(void)
 {
@@ -24,4 +30,32 @@ double timing_median(double *value, int n)
 {
     qsort(value, (size_t)n, sizeof *value, compare);
     return n % 2 ? value[n / 2] : (value[n / 2 - 1] + value[n / 2]) / 2;
+}
+
+static double call_ns(void (*call)(void *), void *state)
+{
+    double start = timing_ns();
+    call(state);
+    return timing_ns() - start;
+}
+
+timing_result timing_blocks(void (*call)(void *), void *state)
+{
+    static double ns[CALLS_MAX];
+    double block[BLOCKS], once[5];
+    for (int i = 0; i < 5; i++) once[i] = call_ns(call, state);
+    double fill = BLOCK_NS / timing_median(once, 5);
+    int n = fill < CALLS_MIN ? CALLS_MIN : fill > CALLS_MAX ? CALLS_MAX : (int)fill;
+    for (int b = 0; b < BLOCKS; b++) {
+        for (int i = 0; i < n; i++) ns[i] = call_ns(call, state);
+        block[b] = timing_median(ns, n);
+    }
+    double median = timing_median(block, BLOCKS); /* which sorts */
+    return (timing_result){median, block[0]};
+}
+
+long timing_peak_kib(void)
+{
+    struct rusage u;
+    return getrusage(RUSAGE_SELF, &u) ? 0 : u.ru_maxrss;
 }
