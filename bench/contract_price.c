@@ -1,8 +1,8 @@
 /* contract_price.c - the price of the contract: loops whose order of sums is fixed, beside the same
  * loops free to contract and reassociate; one thread.
  *
- * "kept" is libniz as it is.  "free" is the best of: the same source built with -O3 -ffast-math (for
- * products: with blocks of k of 256, 512 and 4096, too), and plain C built so.  The price is
+ * "kept" is libniz as it is.  "free" is the best of: the same source built with -O3 -ffast-math
+ * (for products: with blocks of k of 256, 512 and 4096, too), and plain C built so.  The price is
  * kept / free - 1: what a user pays for the same bits everywhere.
  *
  * SPDX-License-Identifier: MIT */
@@ -42,7 +42,7 @@ static double difference(int64_t n, const float *a, const float *b)
     return top > 0 ? worst / top : worst;
 }
 
-/* ---- a product --------------------------------------------------------------------------------- */
+/* ---- a product ------------------------------------------------------------------------------- */
 
 typedef void contract_run(const niz_contract_loop *, const void *, const void *, void *, int64_t,
                           int64_t, void *);
@@ -90,10 +90,13 @@ static void measure_product(int64_t n)
     float *a = numbers_f32(1, n * n, -1, 1), *b = numbers_f32(2, n * n, -1, 1);
     float *y = numbers_f32(3, n * n, 0, 0), *kept = numbers_f32(3, n * n, 0, 0);
     product p = {.a = a, .b = b, .y = kept};
-    p.loop = (niz_contract_loop){.dtype = NIZ_F32, .batch = {.n = 3}, .m = axis(n, n, n),
-                                 .n = axis(n, 1, 1), .k = axis(n, 1, n)};
-    double ours = product_ns(&p, l->contract, l->contract_scratch(&p.loop),
-                             l->contract_units(&p.loop));
+    p.loop = (niz_contract_loop){.dtype = NIZ_F32,
+                                 .batch = {.n = 3},
+                                 .m = axis(n, n, n),
+                                 .n = axis(n, 1, 1),
+                                 .k = axis(n, 1, n)};
+    double ours =
+        product_ns(&p, l->contract, l->contract_scratch(&p.loop), l->contract_units(&p.loop));
     p.y = y;
     double best = fmin(fmin(FREE_NS(256), FREE_NS(512)), FREE_NS(4096));
     char what[64];
@@ -106,7 +109,7 @@ static void measure_product(int64_t n)
     free(kept);
 }
 
-/* ---- a sum ------------------------------------------------------------------------------------- */
+/* ---- a sum ----------------------------------------------------------------------------------- */
 
 typedef struct sum {
     niz_reduce_loop loop;
@@ -131,8 +134,8 @@ static void measure_sum(void)
 {
     float *x = numbers_f32(1, SUM_N, 0, 1);
     sum s = {.x = x, .run = niz_isa_loops()->reduce};
-    s.loop = (niz_reduce_loop){.dtype = NIZ_F32, .combine = NIZ_COMBINE_SUM, .n = SUM_N,
-                               .stride = 1, .space = {.n = 2}};
+    s.loop = (niz_reduce_loop){
+        .dtype = NIZ_F32, .combine = NIZ_COMBINE_SUM, .n = SUM_N, .stride = 1, .space = {.n = 2}};
     double ours = median_of(fold, &s), kept = s.y;
     s.run = niz_reduce_run_free;
     double same = median_of(fold, &s), plain = median_of(plain_sum, &s);
@@ -140,7 +143,7 @@ static void measure_sum(void)
     free(x);
 }
 
-/* ---- softmax ----------------------------------------------------------------------------------- */
+/* ---- softmax --------------------------------------------------------------------------------- */
 
 typedef struct rows {
     niz *z;

@@ -17,20 +17,22 @@
 #include "numbers.h"
 #include "timing.h"
 
-#define CALL_NS 20e3 /* a timed call multiplies until it lasts about so long: the clock costs, too */
+/* A timed call multiplies until it lasts about so long: the clock costs, too. */
+#define CALL_NS 20e3
 
-static const int64_t shape[][3] = {/* M, K, N */
-    {64, 784, 128}, {128, 784, 128}, {784, 64, 128}, {256, 256, 256}, {512, 512, 512},
-    {1024, 1024, 1024}, {2048, 2048, 2048},
-    {16, 16, 16}, {32, 32, 32}, {64, 64, 64}, {128, 128, 128}, {32, 10, 128}, {1, 512, 512}};
+/* M, K, N: the large ones, then the small */
+static const int64_t shape[][3] = {
+    {64, 784, 128},     {128, 784, 128},    {784, 64, 128}, {256, 256, 256}, {512, 512, 512},
+    {1024, 1024, 1024}, {2048, 2048, 2048}, {16, 16, 16},   {32, 32, 32},    {64, 64, 64},
+    {128, 128, 128},    {32, 10, 128},      {1, 512, 512}};
 
 static const gemm_library *const library[] = {
-    &gemm_graph, &gemm_kernel,
+    &gemm_graph,    &gemm_kernel,
 #ifdef BENCH_OPENBLAS
     &gemm_openblas,
 #endif
 #ifdef BENCH_ONEDNN
-    &gemm_onednn, &gemm_onednn_sgemm,
+    &gemm_onednn,   &gemm_onednn_sgemm,
 #endif
 };
 #define LIBRARIES (sizeof library / sizeof *library)

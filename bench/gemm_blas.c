@@ -18,7 +18,8 @@ static bool openblas_open(gemm *g)
 static void openblas_run(gemm *g)
 {
     blasint m = (blasint)g->m, n = (blasint)g->n, k = (blasint)g->k;
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, m, n, k, 1, g->a, k, g->b, n, 0, g->y, n);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, m, n, k, 1, g->a, k, g->b, n, 0, g->y,
+                n);
 }
 
 static void openblas_close(gemm *g)
@@ -45,7 +46,7 @@ static void set_threads(int n)
 #endif
 }
 
-/* ---- its BLAS call ---------------------------------------------------------------------------- */
+/* ---- its BLAS call --------------------------------------------------------------------------- */
 
 static bool sgemm_open(gemm *g)
 {
@@ -65,7 +66,7 @@ static void sgemm_close(gemm *g)
 
 const gemm_library gemm_onednn_sgemm = {"onednn_sgemm", sgemm_open, sgemm_run, sgemm_close};
 
-/* ---- its matmul primitive, made once ----------------------------------------------------------- */
+/* ---- its matmul primitive, made once --------------------------------------------------------- */
 
 typedef struct matmul {
     dnnl_engine_t engine;

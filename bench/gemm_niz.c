@@ -10,7 +10,7 @@
 #include "exec/exec.h"
 #include "gemm.h"
 
-/* ---- a graph, recorded anew each time --------------------------------------------------------- */
+/* ---- a graph, recorded anew each time -------------------------------------------------------- */
 
 static void graph_run(gemm *g)
 {
@@ -39,7 +39,7 @@ static void graph_close(gemm *g)
 
 const gemm_library gemm_graph = {"graph", graph_open, graph_run, graph_close};
 
-/* ---- the kernel alone ------------------------------------------------------------------------- */
+/* ---- the kernel alone ------------------------------------------------------------------------ */
 
 typedef struct kernel {
     const niz_loops *loops;
@@ -78,8 +78,11 @@ static bool kernel_open(gemm *g)
     kernel *c = calloc(1, sizeof *c);
     if (!c) return false;
     c->loops = niz_isa_loops();
-    c->loop = (niz_contract_loop){.dtype = NIZ_F32, .batch = {.n = 3}, .m = axis(g->m, g->k, g->n),
-                                  .n = axis(g->n, 1, 1), .k = axis(g->k, 1, g->n)};
+    c->loop = (niz_contract_loop){.dtype = NIZ_F32,
+                                  .batch = {.n = 3},
+                                  .m = axis(g->m, g->k, g->n),
+                                  .n = axis(g->n, 1, 1),
+                                  .k = axis(g->k, 1, g->n)};
     double grains = (double)g->m * (double)g->k * (double)g->n / 8 / 200000; /* as run.c counts */
     c->threads = grains + 1 < g->threads ? (int)grains + 1 : g->threads;
     c->units = c->loops->contract_units(&c->loop);

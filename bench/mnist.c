@@ -16,7 +16,7 @@ static niz_t loss_of(niz *z, const niz_batch *b)
 {
     niz_t x = niz_from(z, NIZ_F32, NIZ_SHAPE(b->count, 784), b->x);
     niz_t y = niz_from(z, NIZ_I32, NIZ_SHAPE(b->count), b->label);
-    x = niz_relu(niz_linear(x, 128, "fc1"));             /* [B,128] */
+    x = niz_relu(niz_linear(x, 128, "fc1")); /* [B,128] */
     return niz_cross_entropy(niz_linear(x, 10, "fc2"), y);
 }
 

@@ -123,7 +123,8 @@ def measure(name, step):
         check = step(True)
     if "BENCH_T0" in os.environ:  # bench/start.py asks for the start alone
         from_start = round((stepped - int(os.environ["BENCH_T0"])) / 1e6, 2)
-        return print(json.dumps({"name": name, "from_start_ms": from_start, "peak_kib": peak_kib()}))
+        out = {"name": name, "from_start_ms": from_start, "peak_kib": peak_kib()}
+        return print(json.dumps(out))
     for _ in range(10):
         step(False)
     once = statistics.median(seconds(step) for _ in range(5))

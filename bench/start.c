@@ -18,7 +18,7 @@
 #define MEMORY_STEPS 50
 #define MIB (1 << 20)
 
-/* ---- the first step --------------------------------------------------------------------------- */
+/* ---- the first step -------------------------------------------------------------------------- */
 
 /* Milliseconds from t0 until a run used compiled kernels; -1: not within 20 s, or not known. */
 static double until_compiled(session *s, double t0)
@@ -51,7 +51,7 @@ static void first(const work *w, double t0)
     session_close(&s); /* NIZ_STATS=1 says what was compiled */
 }
 
-/* ---- batch sizes ------------------------------------------------------------------------------ */
+/* ---- batch sizes ----------------------------------------------------------------------------- */
 
 static void batches(const work *from, int count)
 {
@@ -68,7 +68,7 @@ static void batches(const work *from, int count)
     session_close(&s);
 }
 
-/* ---- memory ----------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 static int64_t param_bytes(niz *z)
 {
@@ -101,7 +101,8 @@ static void memory(const work *w)
     for (int i = 0; i < MEMORY_STEPS; i++) s.w->step(&s, false);
     long peak_kib = timing_peak_kib();
     int64_t params = param_bytes(s.z), plan = plan_peak(&s);
-    int64_t data = w->batch * w->batches * (784 * (int64_t)sizeof(float) + (int64_t)sizeof(int32_t));
+    int64_t data =
+        w->batch * w->batches * (784 * (int64_t)sizeof(float) + (int64_t)sizeof(int32_t));
     double bound = 1.5 * (double)(params + data + plan) + 8 * MIB;
     if (niz_error(s.z)) fprintf(stderr, "start: %s\n", niz_message(s.z));
     printf("{\"name\": \"%s\", \"peak_kib\": %ld, \"params_and_state\": %lld, \"data\": %lld, "

@@ -65,7 +65,8 @@ def first_steps(program, rounds):
 
 
 def print_first(rows):
-    print("libniz, ms from process start: first step done / compiled kernels in use; kernels compiled")
+    print("libniz, ms from process start: first step done / compiled kernels in use; kernel texts "
+          "compiled")
     for name, r in rows.items():
         text = ""
         for how in ("cold", "warm"):
@@ -92,8 +93,8 @@ def batch_sizes(program, name):
 def memory(program):
     m = run([program, "memory", "mlp_adam128"])
     print(f"mlp_adam128, 50 steps: at most {m['peak_kib']} KiB resident; parameters and state "
-          f"{m['params_and_state'] // 1024}, data {m['data'] // 1024}, plan {m['plan_peak'] // 1024}; "
-          f"goal <= {m['bound_kib']:.0f}: {'met' if m['met'] else 'NOT MET'}")
+          f"{m['params_and_state'] // 1024}, data {m['data'] // 1024}, plan "
+          f"{m['plan_peak'] // 1024}; goal <= {m['bound_kib']:.0f}: {'met' if m['met'] else 'NOT MET'}")
     return m
 
 
@@ -104,8 +105,8 @@ def peers(python):
     for who, script in scripts.items():
         for name in ("mlp64", "mlp_adam128"):
             r = out[f"{who} {name}"] = peer(python, script, name)
-            print(f"{compare.PEERS[who]:14} {name:12} first step {r.get('from_start_ms', -1):8.0f} ms "
-                  f"from process start; at most {r.get('peak_kib', -1)} KiB resident")
+            print(f"{compare.PEERS[who]:14} {name:12} first step {r.get('from_start_ms', -1):8.0f} "
+                  f"ms from process start; at most {r.get('peak_kib', -1)} KiB resident")
     return out
 
 

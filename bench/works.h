@@ -20,10 +20,10 @@ typedef struct session {
 /** One row of the table of works. */
 struct work {
     const char *name;
-    int64_t batch, batches;        /* samples in a batch; batches of data, taken in turn */
-    int checked;                   /* after so many steps the peers' numbers are compared */
-    void (*open)(session *s);      /* makes the data, chooses the optimiser */
-    niz_t (*loss)(session *s);     /* records the forward part */
+    int64_t batch, batches;    /* samples in a batch; batches of data, taken in turn */
+    int checked;               /* after so many steps the peers' numbers are compared */
+    void (*open)(session *s);  /* makes the data, chooses the optimiser */
+    niz_t (*loss)(session *s); /* records the forward part */
     double (*step)(session *s, bool check); /* does one step; with check, the number to compare: the
                                                loss of this step, or the norm of a gradient */
 };

@@ -6,7 +6,7 @@
 #include "numbers.h"
 #include "works.h"
 
-/* ---- fuse4m: mean(√(1 + (1.5 tanh a - t)²) - 1 + 0.01 log1p(e^-a)) -------------------------- */
+/* ---- fuse4m: mean(√(1 + (1.5 tanh a - t)²) - 1 + 0.01 log1p(e^-a)) --------------------------- */
 
 #define MANY (1 << 22)
 
