@@ -21,17 +21,22 @@ static niz_t cross_entropy(session *s, niz_t logits) /* [B,10] */
 
 /* ---- perceptrons ----------------------------------------------------------------------------- */
 
-static void mlp_open(session *s)
+void works_mlp_open(session *s)
 {
     open_images(s, 784);
     s->opt = niz_sgd(.lr = 0.01);
 }
 
+niz_t works_mlp(niz_t x) /* [B,784] -> [B,10] */
+{
+    x = niz_relu(niz_linear(x, 128, "fc1")); /* [B,128] */
+    return niz_linear(x, CLASSES, "fc2");
+}
+
 static niz_t mlp(session *s)
 {
     niz_t x = session_x(s, NIZ_F32, NIZ_SHAPE(s->w->batch, 784));
-    x = niz_relu(niz_linear(x, 128, "fc1")); /* [B,128] */
-    return cross_entropy(s, niz_linear(x, CLASSES, "fc2"));
+    return cross_entropy(s, works_mlp(x));
 }
 
 static void mlp_adam_open(session *s)
@@ -100,8 +105,8 @@ static niz_t resnet(session *s)
 }
 
 const work works_images[] = {
-    {"mlp1", 1, 1024, 200, mlp_open, mlp, session_train},
-    {"mlp64", 64, 16, 200, mlp_open, mlp, session_train},
+    {"mlp1", 1, 1024, 200, works_mlp_open, mlp, session_train},
+    {"mlp64", 64, 16, 200, works_mlp_open, mlp, session_train},
     {"mlp_adam128", 128, 8, 30, mlp_adam_open, mlp_adam, session_train},
     {"lenet64", 64, 8, 10, lenet_open, lenet, session_train},
     {"resnet32", 32, 8, 10, resnet_open, resnet, session_train},
