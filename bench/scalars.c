@@ -38,11 +38,12 @@ static niz_t operation(niz_t a, niz_t b)
     }
 }
 
-/* v[0..RECENT-1] are the newest values, in a ring; n operations more. */
+/* v[0..RECENT-1] are the newest values, in a ring; n operations more.  Each takes the oldest, so that
+ * none is dead, and a random one. */
 static int64_t grow(niz_t *v, int64_t at, int64_t n)
 {
     for (int64_t i = 0; i < n; i++, at++)
-        v[at % RECENT] = operation(v[draw(RECENT)], v[draw(RECENT)]);
+        v[at % RECENT] = operation(v[at % RECENT], v[draw(RECENT)]);
     return at;
 }
 
