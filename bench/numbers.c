@@ -43,7 +43,7 @@ int32_t *numbers_i32(uint64_t seed, int64_t n, int count)
     return v;
 }
 
-/* ---- parameters ----------------------------------------------------------------------------- */
+/* ---- parameters ------------------------------------------------------------------------------ */
 
 /* FNV-1a */
 static uint64_t seed_of(const char *name)
@@ -63,7 +63,7 @@ static void set_param(niz *z, niz_param_info p)
 {
     int64_t n = niz_shape_count(&p.shape);
     bool vector = p.shape.rank < 2;
-    double bound = !vector                    ? sqrt((double)p.shape.dim[0] / (double)n)
+    double bound = !vector                     ? sqrt((double)p.shape.dim[0] / (double)n)
                    : ends_with(p.name, "bias") ? 0.1
                                                : 0.5;
     bool ones = vector && ends_with(p.name, "weight");

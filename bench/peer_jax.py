@@ -20,7 +20,7 @@ import peer
 C, HEADS = 128, 4
 
 
-# ---- layers: p is a dictionary of parameters, named as libniz names them --------------------------
+# ---- layers: p is a dictionary of parameters, named as libniz names them ------------------------
 
 
 def linear(p, name, x):
@@ -63,7 +63,7 @@ def gelu(x):
     return jax.nn.gelu(x, approximate=False)
 
 
-# ---- networks -------------------------------------------------------------------------------------
+# ---- networks -----------------------------------------------------------------------------------
 
 
 def mlp(p, x):
@@ -151,7 +151,7 @@ def gpt(p, x):
     return layer_norm(p, "ln", x)
 
 
-# ---- parameters: names and shapes -------------------------------------------------------------------
+# ---- parameters: names and shapes ---------------------------------------------------------------
 
 
 def linear_shapes(name, c, k):
@@ -214,7 +214,7 @@ def filled(shapes, dtype=np.float32):
     return {name: jnp.asarray(peer.parameter(name, shape, dtype)) for name, shape in shapes.items()}
 
 
-# ---- optimisers: (state at first, update) -----------------------------------------------------------
+# ---- optimisers: (state at first, update) -------------------------------------------------------
 
 
 def zeros(p):

@@ -12,7 +12,11 @@
 #define WARM_STEPS 10
 #define WARM_NS 3e9
 
-static const work *const tables[] = {works_images, works_sequences, works_gradients};
+static const work *const tables[] = {works_images, works_sequences, works_gradients,
+#ifdef BENCH_CALL
+                                     works_calls
+#endif
+};
 
 const work *work_find(const char *name)
 {

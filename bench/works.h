@@ -12,23 +12,34 @@ typedef struct work work;
 typedef struct session {
     niz *z;
     const work *w;
-    niz_optim opt;   /* of training */
-    int64_t at;      /* which batch of the data is next */
-    void *x, *y, *v; /* data, as the work has it */
+    niz_optim opt;        /* of training */
+    int64_t at;           /* which batch of the data is next */
+    void *x, *y, *v;      /* data, as the work has it */
+    struct niz_fn *fixed; /* of works that record once */
 } session;
 
 /** One row of the table of works. */
 struct work {
     const char *name;
-    int64_t batch, batches;        /* samples in a batch; batches of data, taken in turn */
-    int checked;                   /* after so many steps the peers' numbers are compared */
-    void (*open)(session *s);      /* makes the data, chooses the optimiser */
-    niz_t (*loss)(session *s);     /* records the forward part */
+    int64_t batch, batches;    /* samples in a batch; batches of data, taken in turn */
+    int checked;               /* after so many steps the peers' numbers are compared */
+    void (*open)(session *s);  /* makes the data, chooses the optimiser */
+    niz_t (*loss)(session *s); /* records the forward part */
     double (*step)(session *s, bool check); /* does one step; with check, the number to compare: the
                                                loss of this step, or the norm of a gradient */
 };
 
-extern const work works_images[], works_sequences[], works_gradients[]; /* each ends with {0} */
+/* Each ends with {0}.  The last are there if libniz has niz_compile. */
+extern const work works_images[], works_sequences[], works_gradients[], works_calls[];
+
+/* What works_calls.c shares with the others. */
+#define LSTM14_WIDTH 14
+#define LSTM14_VECTORS 24 /* two layers, four gates, three vectors */
+void works_mlp_open(session *s);
+niz_t works_mlp(niz_t x);
+void works_lstm14_open(session *s);
+/** Records the gradients: g[i] [14], f64. */
+void works_lstm14(session *s, niz_t g[LSTM14_VECTORS]);
 
 /** The work of that name, or NULL. */
 const work *work_find(const char *name);

@@ -6,7 +6,7 @@
 #include "numbers.h"
 #include "works.h"
 
-/* ---- fuse4m: mean(√(1 + (1.5 tanh a - t)²) - 1 + 0.01 log1p(e^-a)) -------------------------- */
+/* ---- fuse4m: mean(√(1 + (1.5 tanh a - t)²) - 1 + 0.01 log1p(e^-a)) --------------------------- */
 
 #define MANY (1 << 22)
 
@@ -90,13 +90,12 @@ static double hvp(session *s, bool check)
 
 /* ---- lstm14: two layers of LSTM cells with elementwise weights, 200 steps, f64 --------------- */
 
-#define WIDTH 14
+#define WIDTH LSTM14_WIDTH
 #define STEPS 200
 #define LAYERS 2
 #define GATES 4 /* i f g o */
-#define VECTORS (LAYERS * GATES * 3)
 
-static void lstm14_open(session *s)
+void works_lstm14_open(session *s)
 {
     s->x = numbers_f64(1, STEPS * WIDTH, -1, 1);
 }
@@ -140,20 +139,26 @@ static niz_t lstm14_loss(session *s)
     return niz_mean(niz_square(y));
 }
 
+void works_lstm14(session *s, niz_t g[LSTM14_VECTORS])
+{
+    niz_t loss = lstm14_loss(s), w[LSTM14_VECTORS];
+    niz_params_of(loss, LSTM14_VECTORS, w);
+    niz_grad(loss, LSTM14_VECTORS, w, g);
+}
+
 static double lstm14(session *s, bool check)
 {
     NIZ_STEP(s->z);
-    niz_t loss = lstm14_loss(s), w[VECTORS], g[VECTORS];
-    niz_params_of(loss, VECTORS, w);
-    niz_grad(loss, VECTORS, w, g);
-    niz_run(s->z, VECTORS, g);
-    return check ? session_norm(VECTORS, g) : 0;
+    niz_t g[LSTM14_VECTORS];
+    works_lstm14(s, g);
+    niz_run(s->z, LSTM14_VECTORS, g);
+    return check ? session_norm(LSTM14_VECTORS, g) : 0;
 }
 
 const work works_gradients[] = {
     {"fuse4m", 1, 1, 1, fuse_open, NULL, fuse},
     {"softmax2m", 1, 1, 1, softmax_open, NULL, softmax},
     {"hvp64", 64, 16, 5, hvp_open, hvp_loss, hvp},
-    {"lstm14", 1, 1, 1, lstm14_open, lstm14_loss, lstm14},
+    {"lstm14", 1, 1, 1, works_lstm14_open, lstm14_loss, lstm14},
     {0},
 };

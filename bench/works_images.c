@@ -19,19 +19,24 @@ static niz_t cross_entropy(session *s, niz_t logits) /* [B,10] */
     return niz_cross_entropy(logits, session_y(s, NIZ_SHAPE(s->w->batch)));
 }
 
-/* ---- perceptrons ---------------------------------------------------------------------------- */
+/* ---- perceptrons ----------------------------------------------------------------------------- */
 
-static void mlp_open(session *s)
+void works_mlp_open(session *s)
 {
     open_images(s, 784);
     s->opt = niz_sgd(.lr = 0.01);
 }
 
+niz_t works_mlp(niz_t x) /* [B,784] -> [B,10] */
+{
+    x = niz_relu(niz_linear(x, 128, "fc1")); /* [B,128] */
+    return niz_linear(x, CLASSES, "fc2");
+}
+
 static niz_t mlp(session *s)
 {
     niz_t x = session_x(s, NIZ_F32, NIZ_SHAPE(s->w->batch, 784));
-    x = niz_relu(niz_linear(x, 128, "fc1"));                /* [B,128] */
-    return cross_entropy(s, niz_linear(x, CLASSES, "fc2"));
+    return cross_entropy(s, works_mlp(x));
 }
 
 static void mlp_adam_open(session *s)
@@ -43,12 +48,12 @@ static void mlp_adam_open(session *s)
 static niz_t mlp_adam(session *s)
 {
     niz_t x = session_x(s, NIZ_F32, NIZ_SHAPE(s->w->batch, 784));
-    x = niz_gelu(niz_linear(x, 512, "fc1"));                /* [B,512] */
-    x = niz_gelu(niz_linear(x, 512, "fc2"));                /* [B,512] */
+    x = niz_gelu(niz_linear(x, 512, "fc1")); /* [B,512] */
+    x = niz_gelu(niz_linear(x, 512, "fc2")); /* [B,512] */
     return cross_entropy(s, niz_linear(x, CLASSES, "fc3"));
 }
 
-/* ---- convolutions --------------------------------------------------------------------------- */
+/* ---- convolutions ---------------------------------------------------------------------------- */
 
 static void lenet_open(session *s)
 {
@@ -60,10 +65,10 @@ static niz_t lenet(session *s)
 {
     niz_t x = session_x(s, NIZ_F32, NIZ_SHAPE(s->w->batch, 1, 28, 28));
     x = niz_relu(niz_conv2d(x, 32, 3, "conv1", .pad = 1));
-    x = niz_max_pool2d(x, 2);                               /* [B,32,14,14] */
+    x = niz_max_pool2d(x, 2); /* [B,32,14,14] */
     x = niz_relu(niz_conv2d(x, 64, 3, "conv2", .pad = 1));
-    x = niz_flatten(niz_max_pool2d(x, 2), 1);               /* [B,3136] */
-    x = niz_relu(niz_linear(x, 128, "fc1"));                /* [B,128] */
+    x = niz_flatten(niz_max_pool2d(x, 2), 1); /* [B,3136] */
+    x = niz_relu(niz_linear(x, 128, "fc1"));  /* [B,128] */
     return cross_entropy(s, niz_linear(x, CLASSES, "fc2"));
 }
 
@@ -91,17 +96,17 @@ static niz_t resnet(session *s)
 {
     niz_t x = session_x(s, NIZ_F32, NIZ_SHAPE(s->w->batch, 3, 32, 32));
     x = niz_conv2d(x, 16, 3, "stem", .pad = 1, .no_bias = true);
-    x = niz_relu(niz_batch_norm(x, "stem_bn"));             /* [B,16,32,32] */
-    x = block(x, 16, 1, "block0");                          /* [B,16,32,32] */
-    x = block(x, 32, 2, "block1");                          /* [B,32,16,16] */
-    x = block(x, 64, 2, "block2");                          /* [B,64,8,8] */
-    x = niz_mean(x, .axes = NIZ_AXES(2, 3));                /* [B,64] */
+    x = niz_relu(niz_batch_norm(x, "stem_bn")); /* [B,16,32,32] */
+    x = block(x, 16, 1, "block0");              /* [B,16,32,32] */
+    x = block(x, 32, 2, "block1");              /* [B,32,16,16] */
+    x = block(x, 64, 2, "block2");              /* [B,64,8,8] */
+    x = niz_mean(x, .axes = NIZ_AXES(2, 3));    /* [B,64] */
     return cross_entropy(s, niz_linear(x, CLASSES, "fc"));
 }
 
 const work works_images[] = {
-    {"mlp1", 1, 1024, 200, mlp_open, mlp, session_train},
-    {"mlp64", 64, 16, 200, mlp_open, mlp, session_train},
+    {"mlp1", 1, 1024, 200, works_mlp_open, mlp, session_train},
+    {"mlp64", 64, 16, 200, works_mlp_open, mlp, session_train},
     {"mlp_adam128", 128, 8, 30, mlp_adam_open, mlp_adam, session_train},
     {"lenet64", 64, 8, 10, lenet_open, lenet, session_train},
     {"resnet32", 32, 8, 10, resnet_open, resnet, session_train},

@@ -7,8 +7,8 @@
 #include "works.h"
 
 #define TOKENS 96
-#define T 64      /* tokens in a sequence */
-#define C 128     /* width */
+#define T 64  /* tokens in a sequence */
+#define C 128 /* width */
 #define HEADS 4
 #define BLOCKS 4
 
@@ -32,7 +32,7 @@ static niz_t next_token(session *s, niz_t h) /* [B,T,C] */
     return niz_cross_entropy(logits, session_y(s, NIZ_SHAPE(s->w->batch * T)));
 }
 
-/* ---- recurrent ------------------------------------------------------------------------------ */
+/* ---- recurrent ------------------------------------------------------------------------------- */
 
 static niz_t lstm(session *s)
 {
@@ -44,10 +44,10 @@ static niz_t cell(niz_t x, niz_t h)
 {
     niz_t a = niz_linear(x, 3 * C, "x"), b = niz_linear(h, 3 * C, "h"); /* [B,3C] */
     niz_t both = niz_add(niz_slice(a, 1, 0, 2 * C, 1), niz_slice(b, 1, 0, 2 * C, 1));
-    niz_t gates = niz_sigmoid(both);                                    /* [B,2C] */
+    niz_t gates = niz_sigmoid(both); /* [B,2C] */
     niz_t r = niz_slice(gates, 1, 0, C, 1), z = niz_slice(gates, 1, C, 2 * C, 1);
     niz_t an = niz_slice(a, 1, 2 * C, 3 * C, 1), bn = niz_slice(b, 1, 2 * C, 3 * C, 1);
-    niz_t n = niz_tanh(niz_add(an, niz_mul(r, bn)));                    /* [B,C] */
+    niz_t n = niz_tanh(niz_add(an, niz_mul(r, bn))); /* [B,C] */
     return niz_add(niz_mul(niz_sub(1.0, z), n), niz_mul(z, h));
 }
 
@@ -59,7 +59,7 @@ static niz_t gru(session *s)
     return next_token(s, niz_stack(T, y, 1));
 }
 
-/* ---- attention ------------------------------------------------------------------------------ */
+/* ---- attention ------------------------------------------------------------------------------- */
 
 static void gpt_open(session *s)
 {
