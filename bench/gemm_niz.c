@@ -63,7 +63,7 @@ static void kernel_piece(void *state, int thread, int64_t begin, int64_t end)
 {
     kernel *c = state;
     c->loops->contract(&c->loop, c->g->a, c->g->b, c->g->y, begin, end,
-                       c->scratch + (size_t)thread * c->scratch_bytes);
+                       c->scratch + (size_t)thread * c->scratch_bytes, NULL);
 }
 
 static void kernel_run(gemm *g)
