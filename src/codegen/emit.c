@@ -261,8 +261,28 @@ static void niz_emit_accumulate(niz_emitter *e, int i, bool tail)
     }
 }
 
+/* Whether an access is read ahead: it is walked element by element, and not written. */
+static bool niz_emit_is_ahead(const niz_nest *n, int access)
+{
+    const niz_access *a = &n->access[access];
+    for (int i = 0; i < n->n_stores; i++)
+        if (n->store[i].access == access) return false;
+    /* rows with folds are in cache all the time, and what comes next would drive them out */
+    bool rows = n->kind == NIZ_GROUP_ROWS && n->rank && n->n_stages == 1;
+    return a->wide && a->inner == 1 && !a->tile && (n->kind == NIZ_GROUP_FLAT || rows);
+}
+
+/* Lines of memory that come soon: the machine's own guess ends with each page. */
+static void niz_emit_ahead(niz_emitter *e, int stage)
+{
+    for (int a = 0; stage == e->last && a < e->n->n_accesses; a++)
+        if (niz_emit_is_ahead(e->n, a))
+            fprintf(e->f, "            __builtin_prefetch(a%d%s + j + f%d);\n", a, e->of, a);
+}
+
 void niz_emit_strip(niz_emitter *e, int stage, bool tail)
 {
+    if (!tail) niz_emit_ahead(e, stage);
     for (int i = 0; i < e->n->n_values; i++)
         if (e->seen[i]) niz_emit_value(e, i, stage, tail);
     for (int i = 0; i < e->n->n_values; i++)
@@ -463,6 +483,11 @@ static void niz_emit_strides(niz_emitter *e)
     const niz_nest *n = e->n;
     int sizes = 1 + (n->kind == NIZ_GROUP_COLUMNS), k = sizes + n->rank;
     for (int a = 0; a < n->n_accesses; a++, k += sizes + n->rank) {
+        if (niz_emit_is_ahead(n, a) && !n->rank)
+            fprintf(e->f, "    const long f%d = %d;\n", a, NIZ_AHEAD);
+        else if (niz_emit_is_ahead(n, a)) /* in the rows that come next; none if it is always one */
+            fprintf(e->f, "    const long f%d = %d * n[%d] < %d && n[%d] ? %d : %d * n[%d];\n", a,
+                    e->rows, k + n->rank, NIZ_AHEAD, k + n->rank, NIZ_AHEAD, e->rows, k + n->rank);
         if (n->access[a].wide && n->access[a].inner != 1)
             fprintf(e->f, "    const long s%d = n[%d];\n", a, k);
         if (sizes == 2 && !n->access[a].row)
@@ -521,6 +546,8 @@ static void niz_emit_flat(niz_emitter *e)
 static void niz_emit_rows(niz_emitter *e)
 {
     e->rows = niz_nest_rows(e->n, e->parts);
+    for (int stage = 0; stage < e->n->n_stages; stage++)
+        if (niz_emit_has_sweep(e, stage)) e->last = stage;
     fprintf(e->f,
             "    for (long o = begin; o < end; o += %d) {\n    const long rows = end - o;\n"
             "    (void)rows;\n",

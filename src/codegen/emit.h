@@ -12,10 +12,13 @@ typedef struct niz_emitter {
     int lanes, parts;              /* of a vector; vectors of a strip */
     const char *S, *V, *M, *t, *i; /* scalar, vector and mask types; suffixes f32, i32 */
     bool seen[NIZ_NEST_VALUES];    /* values that the sweep at hand computes */
-    int rows;                      /* that are swept in step */
+    int rows, last;                /* that are swept in step; the last stage that sweeps them */
     const char *of;                /* what the names of the row at hand end with */
 } niz_emitter;
 
+/** Elements between what a sweep computes and what it fetches into the cache, at least: measured,
+ *  from 64 to 1024 is the same. */
+#define NIZ_AHEAD 256
 /** Rows swept in step at most: their chains of additions hide each other's latency. */
 #define NIZ_ROWS_IN_STEP 4
 
