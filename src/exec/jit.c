@@ -174,6 +174,8 @@ static bool niz_writer_begin(niz_writer *s)
     if (!s->stored || !s->nest || !s->text) return false;
     for (uint32_t id = 0; id < s->w->g.n; id++)
         s->stored[id] = s->p->place[id].home != NIZ_HOME_NONE;
+    if (niz_pipeline_lists("NIZ_DUMP", "fuse"))
+        niz_fusion_print(stderr, s->w, s->p->layout, s->fusion, s->stored);
     niz_prelude_emit(s->text, niz_jit_vector_bytes(s->e));
     return true;
 }
@@ -207,7 +209,8 @@ bool niz_jit_make(niz_exec *e, niz_plan *plan, const niz_work *w)
     if (!layout) return false;
     for (uint32_t id = 0; id < w->g.n; id++) niz_view_of(&w->g, id, layout);
     niz_writer s = {.e = e, .w = w};
-    bool ok = niz_fuse(e->z, w, layout, niz_writer_map, &s, &fusion);
+    bool ok = niz_fuse(e->z, w, layout, niz_writer_map, &s, niz_pipeline_lists("NIZ_DUMP", "fuse"),
+                       &fusion);
     niz_free(e->z, layout);
     if (!ok) return false;
     ok = niz_place_all(&(niz_pass_env){e->z, niz_recording_of(e->z), NULL}, w, &fusion,
@@ -239,9 +242,9 @@ static niz_jit_mode niz_jit_wanted(const niz_options *o)
     const char *how = secure_getenv("NIZ_JIT");
     if (o->trap_nan) return NIZ_JIT_OFF;
     if (o->jit != NIZ_JIT_DEFAULT) return o->jit;
-    return !how || !strcmp(how, "async")  ? NIZ_JIT_ASYNC
-           : !strcmp(how, "sync") ? NIZ_JIT_SYNC
-                                  : NIZ_JIT_OFF;
+    return !how || !strcmp(how, "async") ? NIZ_JIT_ASYNC
+           : !strcmp(how, "sync")        ? NIZ_JIT_SYNC
+                                         : NIZ_JIT_OFF;
 }
 
 bool niz_jit_open(niz_exec *e)

@@ -2,8 +2,21 @@
  *
  * One sweep over the scheduled nodes.  Groups run in the order they were opened, so a node may join
  * a group only if everything it reads is in that group or an earlier one: no cycle can arise and
- * the sweep is linear.  What a group saves is memory traffic: a value read by its own group only is
- * never stored, and an operand read by several nodes of it is loaded once.
+ * the sweep is linear.
+ *
+ * The cost model.  What a group saves is memory traffic, and every legal join saves some:
+ *
+ *   - a value that its own group alone reads is never stored:     its bytes twice or more
+ *   - an operand read by several nodes of a group is loaded once: its bytes for each further one
+ *   - rows stay in the first-level cache between the stages of a kernel: of R in step, with K
+ * values kept, R (K + operands) rows are 16-48 KB at the widest rows that are common
+ *
+ * so the sweep joins wherever it can, newest group first.  It does not join where that would cost:
+ * elements that share nothing with a nest of columns (they would be walked in strips for nothing),
+ * and what exceeds the caps on nodes, values and buffers (registers, compile time).  What the sweep
+ * still leaves stored is weighed against computing it again, in bytes and operations: recompute.c.
+ * What later stages of a kernel need is loaded, computed again or kept: nest.c.  NIZ_DUMP=fuse
+ * prints groups, bytes saved, and of each node that opened a group who refused it and why.
  *
  * The sweep visits nodes in an order of its own.  Small values that depend on leaves only (a bias
  * correction, a learning rate) come first, so that they keep nothing from joining what is large.
@@ -37,8 +50,10 @@ typedef struct niz_fuser {
     const niz_layout_of *layout;
     niz_map_getter *map;
     void *state;
+    bool explain;
+    const char *why; /* the last refusal */
     niz_fusion *f;
-    size_t group_capacity;
+    size_t group_capacity, refusal_capacity;
     niz_reads reads;
     uint32_t *writes; /* of each node: the parameter it is assigned to, or NIZ_NONE */
     uint8_t *light;   /* of each node: niz_light */
@@ -111,9 +126,11 @@ static int niz_fuse_tail(const niz_graph *g, const niz_node *n)
 }
 
 /* The group that a node would open as the first of a nest. */
-static bool niz_fuse_domain(const niz_graph *g, uint32_t id, niz_part_of *part, niz_group *as)
+static bool niz_fuse_domain(niz_fuser *u, uint32_t id, niz_part_of *part, niz_group *as)
 {
+    const niz_graph *g = &u->w->g;
     const niz_node *n = &g->node[id];
+    u->why = "its values are not all of one floating type";
     if (!niz_fuse_dtypes(g, n, &as->dtype)) return false;
     const niz_shape *s = n->shape;
     if ((as->tail = niz_fuse_tail(g, n))) {
@@ -122,6 +139,7 @@ static bool niz_fuse_domain(const niz_graph *g, uint32_t id, niz_part_of *part, 
         as->domain = niz_shape_squeezed(s);
         return niz_shape_count(s) > 0;
     }
+    u->why = "no nest has operations of this form";
     bool reduce = niz_op_form(n->op) == NIZ_FORM_REDUCE;
     if (reduce) s = g->node[n->arg[0]].shape;
     as->domain = niz_shape_squeezed(s);
@@ -138,6 +156,7 @@ static bool niz_fuse_domain(const niz_graph *g, uint32_t id, niz_part_of *part, 
     } else if (niz_op_form(n->op) != NIZ_FORM_MAP) {
         return false;
     }
+    u->why = as->domain.rank ? "its rows are too short" : "it is one number";
     return as->domain.rank > 0 && niz_shape_count(s) > 0 &&
            (as->kind == NIZ_GROUP_COLUMNS || as->domain.dim[as->domain.rank - 1] >= NIZ_SHORT_ROW);
 }
@@ -332,23 +351,49 @@ static void niz_fuse_add(niz_fuser *u, uint32_t group, uint32_t id, niz_part_of 
     g->n++;
 }
 
+static bool niz_fuse_refuse(niz_fuser *u, const char *why)
+{
+    u->why = why;
+    return false;
+}
+
 /* Joins node id to a group as element, reduction or row value, if that is legal. */
 static bool niz_fuse_join(niz_fuser *u, uint32_t group, uint32_t id, niz_part_of part,
                           const niz_group *as)
 {
     niz_group *g = &u->f->group[group];
-    if (!niz_fuse_has_room(u, group, id)) return false;
-    if ((part = niz_fuse_part_in(g, part, as)) == NIZ_PART_ALONE) return false;
+    if (g->kind == NIZ_GROUP_ALONE) return niz_fuse_refuse(u, NULL);
+    if (!niz_fuse_has_room(u, group, id)) return niz_fuse_refuse(u, "it is full");
+    if ((part = niz_fuse_part_in(g, part, as)) == NIZ_PART_ALONE)
+        return niz_fuse_refuse(u, g->dtype != as->dtype ? "it is of another type"
+                                  : niz_shape_equal(&g->domain, &as->domain)
+                                      ? "it folds another axis"
+                                      : "it has another shape");
     bool turns = part == NIZ_PART_REDUCE && niz_fuse_turns(g, as);
     bool stranger = part != NIZ_PART_REDUCE && g->kind == NIZ_GROUP_COLUMNS;
-    if ((turns || stranger) && !niz_fuse_shares(u, group, id)) return false;
+    if ((turns || stranger) && !niz_fuse_shares(u, group, id))
+        return niz_fuse_refuse(u, "they share no operand");
     niz_group before = *g;
     if (turns) g->kind = NIZ_GROUP_COLUMNS, g->fold = as->fold;
     if (!niz_fuse_reads(u, group, id, part)) {
         *g = before;
-        return false;
+        return niz_fuse_refuse(u, g->kind == NIZ_GROUP_FLAT
+                                      ? "what it reads there is complete only at the group's end"
+                                      : "what it reads there is elsewhere in the group's order");
     }
     niz_fuse_add(u, group, id, part);
+    return true;
+}
+
+/* Notes why node id did not join a group, if that is wanted. */
+static bool niz_fuse_note(niz_fuser *u, uint32_t id, uint32_t group, const char *why)
+{
+    niz_fusion *f = u->f;
+    if (!u->explain || !why) return true;
+    if (!niz_grow(u->z, &f->refusal, sizeof *f->refusal, &u->refusal_capacity,
+                  (size_t)f->n_refusals + 1))
+        return false;
+    f->refusal[f->n_refusals++] = (niz_refusal){id, group, why};
     return true;
 }
 
@@ -364,6 +409,29 @@ static bool niz_fuse_open(niz_fuser *u, uint32_t id, niz_part_of part, const niz
 
 /* How many groups back a node looks for one of its domain: keeps the sweep linear. */
 #define NIZ_FUSE_LOOK_BACK 16
+/* Refusals that are noted of a node at most. */
+#define NIZ_FUSE_NOTES 3
+
+/* Tries the groups of nodes that joined not long ago, the newest first, down to the last that must
+ * not come later.  False without memory. */
+static bool niz_fuse_look_back(niz_fuser *u, uint32_t id, niz_part_of part, const niz_group *as,
+                               uint32_t latest)
+{
+    uint32_t now = u->f->n_groups, first = u->f->n_refusals;
+    for (uint32_t back = 1; back <= NIZ_FUSE_LOOK_BACK && back <= now; back++) {
+        bool early = latest != NIZ_NONE && now - back < latest;
+        if (!early && niz_fuse_join(u, now - back, id, part, as)) {
+            u->f->n_refusals = first;
+            return true;
+        }
+        if (early && (!u->explain || u->f->group[now - back].kind == NIZ_GROUP_ALONE)) break;
+        if (u->f->n_refusals - first < NIZ_FUSE_NOTES &&
+            !niz_fuse_note(u, id, now - back, early ? "what it reads is computed later" : u->why))
+            return false;
+        if (early) break;
+    }
+    return true;
+}
 
 /* Puts a node into group `best` if that can be, or into one of its domain not far back, or alone.
  */
@@ -372,20 +440,19 @@ static bool niz_fuse_node(niz_fuser *u, uint32_t id, uint32_t best)
     niz_part_of part = NIZ_PART_ALONE;
     niz_group as = {0};
     const niz_node *n = &u->w->g.node[id];
-    niz_shape outer = niz_shape_squeezed(n->shape);
-    bool can = niz_fuse_domain(&u->w->g, id, &part, &as);
+    bool can = niz_fuse_domain(u, id, &part, &as);
+    const char *alone = can ? NULL : u->why;
     bool row =
         !can && niz_op_form(n->op) == NIZ_FORM_MAP && niz_fuse_dtypes(&u->w->g, n, &as.dtype);
-    uint32_t latest = niz_fuse_latest(u, id), now = u->f->n_groups;
-    if (row)
-        as.domain = outer, part = NIZ_PART_ELEMENT; /* too small for a nest, but for its rows */
+    uint32_t latest = niz_fuse_latest(u, id);
+    if (row) /* too small for a nest, but for its rows */
+        as.domain = niz_shape_squeezed(n->shape), part = NIZ_PART_ELEMENT;
     best = niz_fuse_later(latest, best);
-    if ((can || row) && best < now && niz_fuse_join(u, best, id, part, &as)) return true;
-    for (uint32_t back = 1; (can || row) && back <= NIZ_FUSE_LOOK_BACK && back <= now; back++) {
-        if (latest != NIZ_NONE && now - back < latest) break;
-        if (niz_fuse_join(u, now - back, id, part, &as)) return true;
-    }
-    return niz_fuse_open(u, id, can ? part : NIZ_PART_ALONE, &as);
+    if ((can || row) && best < u->f->n_groups && niz_fuse_join(u, best, id, part, &as)) return true;
+    if ((can || row) && !niz_fuse_look_back(u, id, part, &as, latest)) return false;
+    if (u->f->group_of[id] != NIZ_NONE) return true;
+    return niz_fuse_note(u, id, NIZ_NONE, alone) &&
+           niz_fuse_open(u, id, can ? part : NIZ_PART_ALONE, &as);
 }
 
 /* ---- the order of visits ----------------------------------------------------------------------
@@ -505,9 +572,10 @@ static bool niz_fuse_arrays(niz_fuser *u)
 }
 
 bool niz_fuse(niz *z, const niz_work *w, const niz_layout_of *layout, niz_map_getter *map,
-              void *state, niz_fusion *f)
+              void *state, bool explain, niz_fusion *f)
 {
-    niz_fuser u = {.z = z, .w = w, .layout = layout, .map = map, .state = state, .f = f};
+    niz_fuser u = {
+        .z = z, .w = w, .layout = layout, .map = map, .state = state, .explain = explain, .f = f};
     *f = (niz_fusion){0};
     bool ok = niz_fuse_arrays(&u);
     if (ok) {
@@ -531,6 +599,7 @@ void niz_fusion_free(niz *z, niz_fusion *f)
     niz_free(z, f->group_of);
     niz_free(z, f->first_copy);
     niz_free(z, f->copy);
+    niz_free(z, f->refusal);
     niz_free(z, f->part);
     niz_free(z, f->start);
     niz_free(z, f->member);

@@ -4,6 +4,8 @@
 #ifndef NIZ_FUSE_H
 #define NIZ_FUSE_H
 
+#include <stdio.h>
+
 #include "ops/map.h"
 #include "passes/pass.h"
 
@@ -48,6 +50,12 @@ typedef struct niz_copy {
     uint32_t group, next;
 } niz_copy;
 
+/** Why a node that opened a group did not join another; group NIZ_NONE: could not join any. */
+typedef struct niz_refusal {
+    uint32_t node, group;
+    const char *why;
+} niz_refusal;
+
 typedef struct niz_fusion {
     uint32_t n_groups, n_copies;
     niz_group *group;     /* in an order in which they can run; one may have lost all its nodes */
@@ -58,14 +66,19 @@ typedef struct niz_fusion {
     uint8_t *part;   /* of each node: niz_part_of, the same in all its groups */
     uint32_t *start; /* nodes of group g, ascending: member[start[g] .. start[g+1]-1] */
     uint32_t *member;
+    niz_refusal *refusal; /* if they are wanted: in the order of the sweep */
+    uint32_t n_refusals;
 } niz_fusion;
 
 /** The parsed .map of a node, or NULL without memory. */
 typedef const niz_map *niz_map_getter(void *state, uint32_t node);
 
-/** Groups w's nodes; map(state, node) tells what they cost. */
+/** Groups w's nodes; map(state, node) tells what they cost.  explain: notes refusals. */
 bool niz_fuse(niz *z, const niz_work *w, const niz_layout_of *layout, niz_map_getter *map,
-              void *state, niz_fusion *f);
+              void *state, bool explain, niz_fusion *f);
+/** Groups, their nodes, the bytes they save and refusals, as text.  stored: nodes with memory. */
+void niz_fusion_print(FILE *out, const niz_work *w, const niz_layout_of *layout,
+                      const niz_fusion *f, const bool *stored);
 void niz_fusion_free(niz *z, niz_fusion *f);
 
 /** Whether group g computes node id. */
