@@ -2,6 +2,8 @@
  * floating tensors over awkward shapes, on each instruction set and on several threads.
  *
  * SPDX-License-Identifier: MIT */
+#include <unistd.h>
+
 #include "random_graph.h"
 
 /* All outputs of a graph, one after another. */
@@ -165,7 +167,150 @@ START_TEST(every_form_gives_the_same_bits)
 }
 END_TEST
 
+/* ---- what the dumps say ------------------------------------------------------------------------
+ */
+
+/* What running y prints to standard error with NIZ_DUMP=what; to be freed. */
+static char *dump_of(const char *what, niz_t (*make)(niz *z))
+{
+    niz *z = open_with("sync", NULL, 1);
+    niz_t y = make(z);
+    expect_ok(z);
+    char path[] = "/tmp/niz-dump-XXXXXX";
+    int fd = mkstemp(path), kept = dup(STDERR_FILENO);
+    ck_assert(fd >= 0 && kept >= 0);
+    unlink(path);
+    fflush(stderr);
+    dup2(fd, STDERR_FILENO);
+    setenv("NIZ_DUMP", what, 1);
+    niz_status status = niz_run(z, 1, &y);
+    unsetenv("NIZ_DUMP");
+    fflush(stderr);
+    dup2(kept, STDERR_FILENO);
+    close(kept);
+    ck_assert_int_eq(status, NIZ_OK);
+    niz_close(z);
+    off_t n = lseek(fd, 0, SEEK_END);
+    char *text = calloc(1, (size_t)n + 1);
+    ck_assert_int_eq(pread(fd, text, (size_t)n, 0), n);
+    close(fd);
+    return text;
+}
+
+static niz_t leaf(niz *z, int64_t rows, int64_t columns, int salt)
+{
+    return form_leaf(z, NIZ_F32, NIZ_SHAPE(rows, columns), salt);
+}
+
+static void says(const char *text, const char *what)
+{
+    ck_assert_msg(strstr(text, what) != NULL, "no \"%s\" in\n%s", what, text);
+}
+
+static void says_not(const char *text, const char *what)
+{
+    ck_assert_msg(strstr(text, what) == NULL, "\"%s\" in\n%s", what, text);
+}
+
+/* Rows and columns of the same centred values: these are computed twice, and not stored. */
+static niz_t make_rows_and_columns(niz *z)
+{
+    niz_t a = leaf(z, 40, 64, 1), b = leaf(z, 40, 64, 2);
+    niz_t d = niz_sub(a, niz_mean(a, .axis = 1, .keepdims = true));
+    niz_t v = niz_sum(niz_square(d), .axis = 1); /* [40] */
+    niz_t c = niz_sum(niz_mul(d, b), .axis = 0); /* [64] */
+    return niz_add(niz_sum(v), niz_sum(niz_mul(c, c)));
+}
+
+START_TEST(the_dump_of_fuse_names_groups_and_copies)
+{
+    char *text = dump_of("fuse", make_rows_and_columns);
+    says(text, "bytes not moved");
+    says(text, "rows f32[40,64]");
+    says(text, "columns f32[40,64]");
+    says(text, " sub, element, again");
+    says_not(text, " sub, element, stored");
+    says(text, " mul, element\n"); /* moved into the columns */
+    says(text, "it folds another axis");
+    free(text);
+}
+END_TEST
+
+/* The exponential is too dear to compute twice. */
+static niz_t make_dear(niz *z)
+{
+    niz_t a = leaf(z, 40, 64, 1), e = niz_exp(a);
+    niz_t r = niz_sum(e, .axis = 1), c = niz_sum(e, .axis = 0);
+    return niz_add(niz_sum(r), niz_sum(c));
+}
+
+START_TEST(what_is_dear_is_stored)
+{
+    char *text = dump_of("fuse", make_dear);
+    says(text, " exp, element, stored");
+    says_not(text, " exp, element, again");
+    free(text);
+}
+END_TEST
+
+static niz_t make_refused(niz *z)
+{
+    static const int32_t index[3] = {1, 0, 2};
+    niz_t a = leaf(z, 40, 64, 1), b = leaf(z, 8, 30, 2);
+    niz_t x = niz_add(niz_sum(niz_tanh(a)), niz_sum(niz_sin(b)));
+    niz_t i = niz_copy_from(z, NIZ_I32, NIZ_SHAPE(3), index);
+    return niz_add(x, niz_sum(niz_take(niz_tanh(a), 0, i)));
+}
+
+START_TEST(the_dump_of_fuse_says_who_refused_and_why)
+{
+    char *text = dump_of("fuse", make_refused);
+    says(text, "not in group 0: it has another shape");
+    says(text, "in no nest: its values are not all of one floating type");
+    free(text);
+}
+END_TEST
+
+/* A flat sum is complete when all threads are. */
+static niz_t make_flat(niz *z)
+{
+    niz_t a = form_leaf(z, NIZ_F32, NIZ_SHAPE(20000), 1);
+    return niz_sum(niz_square(niz_sub(a, niz_sum(a))));
+}
+
+START_TEST(the_dump_of_fuse_tells_flat_sums)
+{
+    char *text = dump_of("fuse", make_flat);
+    says(text, "flat f32[20000]");
+    says(text, "what it reads there is complete only at the group's end");
+    free(text);
+}
+END_TEST
+
+#define HOSTILE "x*/ #error \n\"${IFS}`reboot`?\?/\\.c"
+
+static niz_t make_hostile(niz *z)
+{
+    niz_at at = {HOSTILE, 41};
+    return niz_exp_at(at, leaf(z, 9, 40, 1));
+}
+
+START_TEST(a_kernel_says_what_it_computes_and_no_name_escapes)
+{
+    char *text = dump_of("kernel", make_hostile);
+    says(text, "/* niz_k0: 1 operations on f32[9,40]\n");
+    says(text, "__reboot__");
+    says(text, ".c:41: exp */");
+    says_not(text, "#error");
+    says_not(text, "x*/");
+    says_not(text, "`");
+    free(text);
+}
+END_TEST
+
 int main(void)
 {
-    UTIL_MAIN("nest", every_form_gives_the_same_bits);
+    UTIL_MAIN("nest", every_form_gives_the_same_bits, the_dump_of_fuse_names_groups_and_copies,
+              what_is_dear_is_stored, the_dump_of_fuse_says_who_refused_and_why,
+              the_dump_of_fuse_tells_flat_sums, a_kernel_says_what_it_computes_and_no_name_escapes);
 }

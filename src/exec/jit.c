@@ -22,10 +22,11 @@ typedef struct niz_writer {
     const niz_placement *p;
     const niz_fusion *fusion;
     bool *stored;
-    niz_nest *nest; /* of the group at hand */
+    uint32_t group; /* the group at hand */
+    niz_nest *nest; /* of it */
     FILE *text;
     char *bytes;
-    size_t n_bytes;
+    size_t n_bytes, n_prelude;
     uint64_t *hash; /* of each function's text */
     size_t n_functions, capacity;
 } niz_writer;
@@ -38,6 +39,39 @@ static const niz_map *niz_writer_map(void *state, uint32_t id)
     if (n->n_arg > 4) return NULL;
     for (int i = 0; i < n->n_arg; i++) in[i] = (niz_dtype)s->w->g.node[n->arg[i]].dtype;
     return niz_map_of(s->e, n->op, n->n_arg, in, (niz_dtype)n->dtype);
+}
+
+/* What a comment may hold of a user's name: nothing that could end it or the line. */
+static void niz_writer_name(FILE *f, const char *name)
+{
+    static const char plain[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+.,/";
+    size_t n = strlen(name), skip = n > 60 ? n - 60 : 0; /* the end of a path says most */
+    for (const char *c = name + skip; *c; c++) fputc(strchr(plain, *c) ? *c : '_', f);
+}
+
+/* The kernel's operations and the user's lines they came from, as a comment; no key counts it. */
+static void niz_writer_head(const niz_writer *s, const char *name)
+{
+    const niz_fusion *f = s->fusion;
+    uint32_t g = s->group, n = f->start[g + 1] - f->start[g];
+    const niz_group *group = &f->group[g];
+    niz_at last = {0};
+    fprintf(s->text, "/* %s: %u operations on %s\n *", name, n,
+            niz_type_text(group->dtype, &group->domain).text);
+    for (uint32_t k = f->start[g]; k < f->start[g + 1]; k++) {
+        const niz_node *node = &s->w->g.node[f->member[k]];
+        niz_at at = node->place ? node->place->at : (niz_at){0};
+        if (at.file && (at.line != last.line || !last.file || strcmp(at.file, last.file))) {
+            fputs(k > f->start[g] ? "\n * " : " ", s->text);
+            niz_writer_name(s->text, at.file);
+            fprintf(s->text, ":%d:", at.line);
+            last = at;
+        }
+        fputc(' ', s->text);
+        niz_writer_name(s->text, node->op->name);
+    }
+    fputs(" */\n", s->text);
 }
 
 /* The nest's function: written, or found among those of this text.  NIZ_NONE without memory. */
@@ -59,6 +93,7 @@ static uint32_t niz_writer_function(niz_writer *s)
         }
         s->hash[s->n_functions++] = hash;
         snprintf(name, sizeof name, "niz_k%u", i);
+        niz_writer_head(s, name);
         fprintf(s->text, "void %s%s", name, body + strlen("void NAME"));
     }
     free(body);
@@ -136,6 +171,7 @@ static bool niz_writer_nest(void *state, niz_lowering *l, uint32_t g)
     niz_nest_env env = {s->w, s->p->layout, s->fusion, s->stored, niz_writer_map, s};
     niz_address partial[NIZ_NEST_STORES];
     char why[160];
+    s->group = g;
     if (!niz_nest_build(&env, g, s->nest)) return false;
     const niz_nest *n = s->nest;
     const char *fault = niz_nest_verify(n, why, sizeof why);
@@ -177,6 +213,8 @@ static bool niz_writer_begin(niz_writer *s)
     if (niz_pipeline_lists("NIZ_DUMP", "fuse"))
         niz_fusion_print(stderr, s->w, s->p->layout, s->fusion, s->stored);
     niz_prelude_emit(s->text, niz_jit_vector_bytes(s->e));
+    fflush(s->text);
+    s->n_prelude = s->n_bytes;
     return true;
 }
 
@@ -189,6 +227,14 @@ static void niz_writer_end(niz_writer *s)
     free(s->bytes);
 }
 
+/* NIZ_DUMP=kernel: the C text but for what all texts begin with. */
+static bool niz_writer_dump(const niz_writer *s)
+{
+    if (s->n_functions && niz_pipeline_lists("NIZ_DUMP", "kernel"))
+        fputs(s->bytes + s->n_prelude, stderr);
+    return true;
+}
+
 static bool niz_jit_lower(niz_exec *e, niz_plan *plan, const niz_work *w, const niz_fusion *fusion,
                           const niz_placement *p)
 {
@@ -196,7 +242,7 @@ static bool niz_jit_lower(niz_exec *e, niz_plan *plan, const niz_work *w, const 
     bool ok = niz_writer_begin(&s) &&
               niz_lower(e, plan, &plan->compiled, w, p,
                         &(niz_lower_options){fusion, niz_writer_nest, &s}) &&
-              !fflush(s.text) && niz_jit_request(e, plan, s.n_functions ? s.bytes : NULL);
+              !fflush(s.text) && niz_writer_dump(&s) && niz_jit_request(e, plan, s.n_functions ? s.bytes : NULL);
     niz_writer_end(&s);
     return ok;
 }
