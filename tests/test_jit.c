@@ -20,6 +20,8 @@ static niz *open_with(const char *jit, const char *isa, int threads)
         unsetenv("NIZ_ISA");
     niz *z = niz_open(&(niz_options){.threads = threads});
     ck_assert_ptr_nonnull(z);
+    NIZ_STEP(z); /* the variables are read when something runs first */
+    ck_assert(niz_item(niz_neg(niz_scalar(z, NIZ_F32, 1))) == -1);
     return z;
 }
 
