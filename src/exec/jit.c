@@ -242,7 +242,8 @@ static bool niz_jit_lower(niz_exec *e, niz_plan *plan, const niz_work *w, const 
     bool ok = niz_writer_begin(&s) &&
               niz_lower(e, plan, &plan->compiled, w, p,
                         &(niz_lower_options){fusion, niz_writer_nest, &s}) &&
-              !fflush(s.text) && niz_writer_dump(&s) && niz_jit_request(e, plan, s.n_functions ? s.bytes : NULL);
+              !fflush(s.text) && niz_writer_dump(&s) &&
+              niz_jit_request(e, plan, s.n_functions ? s.bytes : NULL);
     niz_writer_end(&s);
     return ok;
 }
