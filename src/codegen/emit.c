@@ -150,10 +150,15 @@ void niz_emit_store(niz_emitter *e, const niz_nest_store *s, bool tail)
 {
     const niz_nest_value *v = &e->n->value[s->value];
     const char *mask = v->dtype == NIZ_BOOL ? "mask_" : "";
-    char at = niz_emit_pointer(e, &e->n->access[s->access]);
+    const niz_access *a = &e->n->access[s->access];
+    char at = niz_emit_pointer(e, a), m[16] = "m";
+    if (!tail) snprintf(m, sizeof m, "%d", e->parts * e->lanes);
     for (int p = 0; p < e->parts; p++) {
         niz_name x = niz_emit_name(e, s->value, p);
-        if (tail)
+        if (a->inner != 1)
+            fprintf(e->f, "            niz_%sspread_%s(%c%u%s + j * s%u, s%u, %s, %s, %d);\n", mask,
+                    e->t, at, s->access, e->of, s->access, s->access, x.text, m, p);
+        else if (tail)
             fprintf(e->f, "            niz_%spart_store_%s(%c%u%s + j, %s, m, %d);\n", mask, e->t,
                     at, s->access, e->of, x.text, p);
         else

@@ -63,6 +63,13 @@ NIZ_TAIL(double, niz_vd, niz_vl, f64, NIZ_LANES_F64)
     {                                                                                              \
         niz_tail_store_##f(y + p * L, niz_first_##f(m, p), v);                                     \
     }                                                                                              \
+    /* elements s apart */                                                                         \
+    NIZ_VEC void niz_spread_##f(S *y, long s, V v, long m, int p)                                  \
+    {                                                                                              \
+        S t[L];                                                                                    \
+        niz_store_##f(t, v);                                                                       \
+        for (long l = 0; l < L && p * L + l < m; l++) y[(p * L + l) * s] = t[l];                   \
+    }                                                                                              \
     NIZ_VEC M niz_mask_load_##f(const signed char *x)                                              \
     {                                                                                              \
         return (M)(__builtin_convertvector(*(const niz_b_mem_##f *)x, M) != 0);                    \
@@ -82,6 +89,12 @@ NIZ_TAIL(double, niz_vd, niz_vl, f64, NIZ_LANES_F64)
         signed char t[L];                                                                          \
         niz_mask_store_##f(t, v);                                                                  \
         for (long l = 0; l < L && p * L + l < m; l++) y[p * L + l] = t[l];                         \
+    }                                                                                              \
+    NIZ_VEC void niz_mask_spread_##f(signed char *y, long s, M v, long m, int p)                   \
+    {                                                                                              \
+        signed char t[L];                                                                          \
+        niz_mask_store_##f(t, v);                                                                  \
+        for (long l = 0; l < L && p * L + l < m; l++) y[(p * L + l) * s] = t[l];                   \
     }                                                                                              \
     NIZ_VEC S niz_add1_##f(S a, S b) { return a + b; }                                             \
     NIZ_VEC S niz_mul1_##f(S a, S b) { return a * b; }                                             \

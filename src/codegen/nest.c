@@ -10,8 +10,8 @@ typedef struct niz_builder {
     niz_nest *n;
     uint32_t group;
     const niz_shape *domain;
-    int fold;                       /* axis of the domain */
-    uint16_t of[NIZ_GROUP_NODES];   /* value of the group's i-th node ... */
+    int fold, lane;               /* axes of the domain: swept, and the one that vectors go along */
+    uint16_t of[NIZ_GROUP_NODES]; /* value of the group's i-th node ... */
     uint32_t node[NIZ_GROUP_NODES]; /* ... and which node that is */
     int count;
     bool full;
@@ -47,8 +47,8 @@ static int64_t *niz_access_stride(const niz_builder *b, niz_access *a, int axis)
 {
     if (b->n->kind != NIZ_GROUP_COLUMNS) return axis < b->n->rank ? &a->outer[axis] : &a->inner;
     if (axis == b->fold) return &a->line;
-    if (axis == b->domain->rank - 1) return &a->inner;
-    return &a->outer[axis - (axis > b->fold)];
+    if (axis == b->lane) return &a->inner;
+    return &a->outer[axis - (axis > b->fold) - (axis > b->lane)];
 }
 
 /* Which axes an access walks, given its strides. */
@@ -243,17 +243,22 @@ static void niz_build_collapse_columns(niz_nest *n)
 /* A nest of elements only, walked by all accesses as one long row, is flat. */
 static void niz_build_flatten(niz_nest *n)
 {
-    bool flat = n->kind == NIZ_GROUP_ROWS && n->n_stages == 1 && n->rank == 1;
+    bool columns = n->kind == NIZ_GROUP_COLUMNS && n->rank == 0;
+    bool flat = n->n_stages == 1 && (columns || (n->kind == NIZ_GROUP_ROWS && n->rank == 1));
     for (int a = 0; a < n->n_accesses && flat; a++) {
         const niz_access *x = &n->access[a];
-        bool still = x->row && x->outer[0] == 0;
-        flat = still || (!x->row && x->outer[0] == x->inner * n->row && x->inner == 1);
+        int64_t step = columns ? x->line : x->inner, next = columns ? x->inner : x->outer[0];
+        bool still = x->row && !x->wide && next == 0;
+        flat = still || (!x->row && step == 1 && next == n->row);
     }
     if (!flat) return;
-    n->row *= n->dim[0];
+    n->row *= columns ? n->columns : n->dim[0];
     n->rank = 0;
     n->kind = NIZ_GROUP_FLAT;
-    for (int a = 0; a < n->n_accesses; a++) n->access[a].outer[0] = 0;
+    for (int a = 0; a < n->n_accesses; a++) {
+        n->access[a].outer[0] = n->access[a].line = 0;
+        n->access[a].inner = n->access[a].row ? 0 : 1;
+    }
 }
 
 /* ---- what later stages need ------------------------------------------------------------------ */
@@ -326,20 +331,33 @@ static void niz_build_keep(niz_nest *n)
         if (n->value[i].keep) n->value[i].slot = (uint16_t)n->n_slots++;
 }
 
-/* The sizes of columns: the folded axis is the row, the last the columns, the rest is outside. */
+/* The axis that strips of columns go along: the last, or if short rows are swept the one before. */
+static int niz_group_lane(const niz_group *g)
+{
+    int last = g->domain.rank - 1;
+    return g->kind == NIZ_GROUP_COLUMNS && g->fold == last ? last - 1 : last;
+}
+
+/* The sizes of columns: the folded axis is the row, one of the others the columns. */
 static void niz_build_columns(niz_nest *n, const niz_group *group)
 {
+    int lane = niz_group_lane(group);
     n->rank = 0;
     n->row = group->domain.dim[group->fold];
+    n->columns = group->domain.dim[lane];
     for (int d = 0; d < group->domain.rank; d++)
-        if (d != group->fold) n->dim[n->rank++] = group->domain.dim[d];
-    n->columns = n->dim[--n->rank];
+        if (d != group->fold && d != lane) n->dim[n->rank++] = group->domain.dim[d];
 }
 
 bool niz_nest_build(const niz_nest_env *env, uint32_t g, niz_nest *n)
 {
     const niz_group *group = &env->fusion->group[g];
-    niz_builder b = {.env = env, .n = n, .group = g, .domain = &group->domain, .fold = group->fold};
+    niz_builder b = {.env = env,
+                     .n = n,
+                     .group = g,
+                     .domain = &group->domain,
+                     .fold = group->fold,
+                     .lane = niz_group_lane(group)};
     memset(n, 0, sizeof *n);
     n->dtype = group->dtype;
     n->kind = group->kind;

@@ -41,7 +41,8 @@
 
 /* Rows longer than this, with nothing beside them, are cut among threads. */
 #define NIZ_FLAT_FROM 8192
-/* Rows shorter than this waste most of a vector: the interpreter gathers several instead. */
+/* Rows shorter than this waste most of a vector: several are gathered as columns of as many lines.
+ */
 #define NIZ_SHORT_ROW 6
 
 typedef struct niz_fuser {
@@ -147,6 +148,8 @@ static bool niz_fuse_domain(niz_fuser *u, uint32_t id, niz_part_of *part, niz_gr
     as->fold = as->domain.rank - 1;
     as->kind = as->domain.rank == 1 && as->domain.dim[0] >= NIZ_FLAT_FROM ? NIZ_GROUP_FLAT
                                                                           : NIZ_GROUP_ROWS;
+    if (as->domain.rank > 1 && as->domain.dim[as->domain.rank - 1] < NIZ_SHORT_ROW)
+        as->kind = NIZ_GROUP_COLUMNS;
     *part = reduce ? NIZ_PART_REDUCE : NIZ_PART_ELEMENT;
     if (reduce) {
         int64_t axis = n->attr[0];
@@ -301,7 +304,8 @@ static bool niz_fuse_has_room(const niz_fuser *u, uint32_t group, uint32_t id)
 /* A reduction of an earlier axis turns a group of elements only into columns. */
 static bool niz_fuse_turns(const niz_group *g, const niz_group *as)
 {
-    return as->kind == NIZ_GROUP_COLUMNS && g->kind == NIZ_GROUP_ROWS && !g->n_rows;
+    bool last = g->fold == g->domain.rank - 1 && g->kind != NIZ_GROUP_TILE;
+    return as->kind == NIZ_GROUP_COLUMNS && as->fold != g->fold && last && !g->n_rows;
 }
 
 /* How a node that by itself would be `part` of group `as` can stand in g: ALONE if it cannot. */
@@ -551,6 +555,31 @@ static bool niz_fuse_members(niz *z, uint32_t n, niz_fusion *f)
     return true;
 }
 
+/* Whether a node's operands can be walked as one row together with its result. */
+static bool niz_fuse_is_flat(const niz_fuser *u, uint32_t id)
+{
+    const niz_node *n = &u->w->g.node[id];
+    niz_shape domain = niz_shape_squeezed(n->shape);
+    for (int i = 0; i < n->n_arg; i++) {
+        const niz_view *v = &u->layout[n->arg[i]].view;
+        if (niz_shape_count(&v->shape) != 1 && !niz_fuse_is_whole(v, &domain)) return false;
+    }
+    return true;
+}
+
+/* Short rows without a fold, gathered with strides, take twice as long as the interpreter's rows:
+ * that pays for two nodes and more. */
+static void niz_fuse_drop_short_rows(const niz_fuser *u)
+{
+    for (uint32_t g = 0; g < u->f->n_groups; g++) {
+        niz_group *group = &u->f->group[g];
+        bool rows = group->kind == NIZ_GROUP_COLUMNS && group->fold == group->domain.rank - 1;
+        if (rows && group->n == 1 && !group->n_rows &&
+            !niz_fuse_is_flat(u, u->f->member[u->f->start[g]]))
+            *group = (niz_group){.n = 1};
+    }
+}
+
 static bool niz_fuse_arrays(niz_fuser *u)
 {
     uint32_t n = u->w->g.n + 1;
@@ -585,6 +614,7 @@ bool niz_fuse(niz *z, const niz_work *w, const niz_layout_of *layout, niz_map_ge
         niz_fuse_drop_bare_tiles(f);
     }
     ok = ok && niz_fuse_members(z, w->g.n, f);
+    if (ok) niz_fuse_drop_short_rows(&u);
     niz_reads_free(z, &u.reads);
     niz_free(z, u.writes);
     niz_free(z, u.light);
