@@ -45,7 +45,7 @@ static double difference(int64_t n, const float *a, const float *b)
 /* ---- a product ------------------------------------------------------------------------------- */
 
 typedef void contract_run(const niz_contract_loop *, const void *, const void *, void *, int64_t,
-                          int64_t, void *);
+                          int64_t, void *, niz_finish *);
 typedef struct product {
     niz_contract_loop loop;
     contract_run *run;
@@ -66,7 +66,7 @@ static niz_loop_space axis(int64_t size, int64_t first, int64_t second)
 static void multiply(void *state)
 {
     product *p = state;
-    p->run(&p->loop, p->a, p->b, p->y, 0, p->units, p->scratch);
+    p->run(&p->loop, p->a, p->b, p->y, 0, p->units, p->scratch, NULL);
 }
 
 static double product_ns(product *p, contract_run *run, size_t scratch, int64_t units)
