@@ -1,0 +1,258 @@
+/* test_tile.c - contractions and convolutions whose results a nest finishes, against the
+ * interpreter, bit for bit: sums of one and of several blocks, odd sizes, batches, results that are
+ * read elsewhere, too, and updates in place.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "exec/jit.h"
+#include "util.h"
+
+#define ROOM 200000 /* doubles of all outputs of a form */
+
+static niz *open_with(niz_jit_mode jit, int threads)
+{
+    niz *z = niz_open(&(niz_options){.threads = threads, .jit = jit});
+    ck_assert_ptr_nonnull(z);
+    return z;
+}
+
+/* [s] of repeatable numbers of both signs */
+static niz_t leaf(niz *z, niz_dtype dtype, niz_shape s, int salt)
+{
+    int64_t n = niz_shape_count(&s);
+    niz_t x = niz_cast(niz_iota(z, NIZ_I64, NIZ_SHAPE(n), 0), dtype);
+    x = niz_sin(niz_mul(niz_add(x, (double)salt), 12.9898));
+    return niz_reshape_at(NIZ_HERE, x, s);
+}
+
+/* ---- forms: each returns its outputs in y ------------------------------------------------------ */
+
+typedef struct sizes {
+    int64_t m, n, k;
+} sizes;
+
+typedef int form(niz *z, niz_dtype d, sizes s, niz_t *y);
+
+static niz_t product(niz *z, niz_dtype d, sizes s)
+{
+    return niz_matmul(leaf(z, d, NIZ_SHAPE(s.m, s.k), 1), leaf(z, d, NIZ_SHAPE(s.k, s.n), 2));
+}
+
+static int bias_and_relu(niz *z, niz_dtype d, sizes s, niz_t *y)
+{
+    y[0] = niz_relu(niz_add(product(z, d, s), leaf(z, d, NIZ_SHAPE(s.n), 3)));
+    return 1;
+}
+
+/* The product itself leaves, and so does the mask. */
+static int read_elsewhere(niz *z, niz_dtype d, sizes s, niz_t *y)
+{
+    y[0] = product(z, d, s);
+    y[1] = niz_tanh(y[0]);
+    y[2] = niz_where(niz_gt(y[0], 0.0), y[1], 0.5);
+    y[3] = niz_sum(y[0], .axis = 1);
+    return 4;
+}
+
+/* Maps of leaves recorded before the product, rows and columns of it, a transposed residue. */
+static int maps_before(niz *z, niz_dtype d, sizes s, niz_t *y)
+{
+    niz_t decay = niz_mul(leaf(z, d, NIZ_SHAPE(s.m, s.n), 4), 0.9);
+    niz_t row = niz_square(leaf(z, d, NIZ_SHAPE(s.m, 1), 5));
+    niz_t turned = niz_transpose(leaf(z, d, NIZ_SHAPE(s.n, s.m), 6), 0, 1);
+    niz_t x = niz_add(niz_mul(product(z, d, s), row), decay);
+    y[0] = niz_add(x, turned);
+    y[1] = niz_div(x, 3.0);
+    return 2;
+}
+
+/* [2, m, k] x [2, n, k]: batches, and k contiguous on both sides. */
+static int batches(niz *z, niz_dtype d, sizes s, niz_t *y)
+{
+    niz_t a = leaf(z, d, NIZ_SHAPE(2, s.m, s.k), 1), b = leaf(z, d, NIZ_SHAPE(2, s.n, s.k), 2);
+    niz_t each = leaf(z, d, NIZ_SHAPE(2, 1, s.n), 7);
+    y[0] = niz_exp(niz_mul(niz_add(niz_einsum("bik,bjk->bij", a, b), each), 0.1));
+    return 1;
+}
+
+/* Rows of a tile are two axes of the result: [m, n, 3]. */
+static int two_axes(niz *z, niz_dtype d, sizes s, niz_t *y)
+{
+    niz_t a = leaf(z, d, NIZ_SHAPE(s.m, s.k), 1), b = leaf(z, d, NIZ_SHAPE(s.n, 3, s.k), 2);
+    niz_t x = niz_einsum("ik,jck->ijc", a, b);
+    y[0] = niz_relu(niz_add(x, leaf(z, d, NIZ_SHAPE(s.n, 3), 8)));
+    y[1] = niz_add(x, leaf(z, d, NIZ_SHAPE(3), 9)); /* not evenly spaced along both */
+    return 2;
+}
+
+static int gradients(niz *z, niz_dtype d, sizes s, niz_t *y)
+{
+    niz_t x = leaf(z, d, NIZ_SHAPE(s.m, s.k), 1);
+    niz_t w = leaf(z, d, NIZ_SHAPE(s.k, s.n), 2), v = leaf(z, d, NIZ_SHAPE(s.n, 4), 3);
+    niz_t loss = niz_mean(niz_square(niz_matmul(niz_gelu(niz_matmul(x, w)), v)));
+    niz_t of[3] = {x, w, v};
+    niz_grad(loss, 3, of, y);
+    return 3;
+}
+
+/* x [2, k % 7 + 1, 9, n] with a kernel of 3 x 3 */
+static int convolution(niz *z, niz_dtype d, sizes s, niz_t *y)
+{
+    int64_t c = s.k % 7 + 1, out = s.m % 19 + 1;
+    niz_t x = leaf(z, d, NIZ_SHAPE(2, c, 9, s.n), 1), w = leaf(z, d, NIZ_SHAPE(out, c, 3, 3), 2);
+    niz_t b = leaf(z, d, NIZ_SHAPE(out, 1, 1), 3);
+    niz_t h = niz_conv(x, w, .pad = 1);
+    y[0] = niz_relu(niz_add(h, b));
+    y[1] = niz_tanh(niz_conv(x, w, .stride = 2, .pad = 1));
+    niz_t of[2] = {x, w};
+    niz_grad(niz_sum(niz_square(niz_add(y[0], niz_sum(y[1])))), 2, of, y + 2);
+    y[2] = niz_mul(y[2], 2.0);
+    return 4;
+}
+
+static const struct {
+    const char *name;
+    form *make;
+} forms[] = {
+    {"bias and relu", bias_and_relu}, {"read elsewhere", read_elsewhere},
+    {"maps before", maps_before},     {"batches", batches},
+    {"two axes", two_axes},           {"gradients", gradients},
+    {"convolution", convolution},
+};
+
+static const sizes all_sizes[] = {
+    {2, 2, 1}, {3, 17, 5}, {13, 32, 64}, {25, 40, 400}, {64, 10, 33}, {5, 300, 20}, {70, 33, 800},
+};
+
+/* ---- the comparison ----------------------------------------------------------------------------- */
+
+static int64_t run_form(niz *z, form *make, niz_dtype d, sizes s, double *out)
+{
+    NIZ_STEP(z);
+    niz_t y[8];
+    int n = make(z, d, s, y);
+    ck_assert_msg(niz_run(z, n, y) == NIZ_OK, "%s", niz_message(z));
+    int64_t at = 0;
+    for (int i = 0; i < n; i++) {
+        niz_t v = niz_cast(y[i], NIZ_F64);
+        niz_shape shape = niz_shape_of(v);
+        int64_t count = niz_shape_count(&shape);
+        ck_assert_int_le(at + count, ROOM);
+        ck_assert_int_eq(niz_read(v, out + at, sizeof *out * (size_t)count), NIZ_OK);
+        at += count;
+    }
+    return at;
+}
+
+static void same_bits(niz_dtype d, int threads, int every)
+{
+    static double p[ROOM], q[ROOM];
+    niz *a = open_with(NIZ_JIT_OFF, 1), *b = open_with(NIZ_JIT_SYNC, threads);
+    int number = 0;
+    for (size_t f = 0; f < NIZ_COUNT(forms); f++)
+        for (size_t s = 0; s < NIZ_COUNT(all_sizes); s++) {
+            if (number++ % every) continue;
+            int64_t n = run_form(a, forms[f].make, d, all_sizes[s], p);
+            ck_assert_int_eq(run_form(b, forms[f].make, d, all_sizes[s], q), n);
+            for (int64_t i = 0; i < n; i++)
+                ck_assert_msg(!memcmp(&p[i], &q[i], sizeof *p), "%s, size %d: %lld is %.17g not %.17g",
+                              forms[f].name, (int)s, (long long)i, q[i], p[i]);
+        }
+    ck_assert_int_eq(niz_statistics(b).plans_refused, 0);
+    niz_close(a);
+    niz_close(b);
+}
+
+START_TEST(finished_tiles_have_the_interpreters_bits)
+{
+    same_bits(NIZ_F32, 1, 1);
+    same_bits(NIZ_F64, 3, 1);
+}
+END_TEST
+
+START_TEST(finished_tiles_have_the_same_bits_on_every_isa)
+{
+    static const char *const isa[] = {"avx2", "sse2"};
+    for (size_t i = 0; i < NIZ_COUNT(isa); i++) {
+        setenv("NIZ_ISA", isa[i], 1);
+        same_bits(NIZ_F32, 2, 3);
+    }
+    unsetenv("NIZ_ISA");
+}
+END_TEST
+
+/* ---- updates in place ----------------------------------------------------------------------------- */
+
+typedef niz_optim optimiser(void);
+
+static niz_optim momentum(void)
+{
+    return niz_sgd(.lr = .1, .momentum = .9, .l2 = .01);
+}
+
+static niz_optim adam(void)
+{
+    return niz_adam(.lr = .01);
+}
+
+/* Two layers of equal size, so that either's update could land in the other's tile. */
+static void train(niz *z, optimiser *make, int steps, double *out)
+{
+    niz_optim opt = make();
+    for (int i = 0; i < steps; i++) {
+        NIZ_STEP(z);
+        niz_t x = leaf(z, NIZ_F32, NIZ_SHAPE(9, 40), i);
+        niz_t h = niz_tanh(niz_linear(x, 40, "a"));
+        niz_t y = niz_linear(niz_gelu(niz_linear(h, 40, "b")), 3, "c");
+        niz_t loss = niz_mean(niz_square(niz_sub(y, 0.25)));
+        niz_minimize(&opt, loss);
+        out[i] = niz_item(loss);
+    }
+}
+
+static void updates_same(optimiser *make, int threads)
+{
+    double p[12], q[12];
+    niz *a = open_with(NIZ_JIT_OFF, 1), *b = open_with(NIZ_JIT_SYNC, threads);
+    train(a, make, NIZ_COUNT(p), p);
+    train(b, make, NIZ_COUNT(q), q);
+    ck_assert_int_eq(niz_error(b), NIZ_OK);
+    for (int i = 0; i < NIZ_COUNT(p); i++)
+        ck_assert_msg(p[i] == q[i], "step %d: %.17g and %.17g", i, p[i], q[i]);
+    ck_assert(p[11] < p[0]);
+    niz_close(a);
+    niz_close(b);
+}
+
+START_TEST(updates_in_tiles_have_the_same_bits)
+{
+    updates_same(momentum, 1);
+    updates_same(momentum, 2);
+    updates_same(adam, 3);
+}
+END_TEST
+
+/* A parameter that the contraction itself reads must not be overwritten under its hands. */
+START_TEST(a_weight_read_by_its_own_update_is_not_overwritten_early)
+{
+    double p[6], q[6];
+    for (int compiled = 0; compiled < 2; compiled++) {
+        niz *z = open_with(compiled ? NIZ_JIT_SYNC : NIZ_JIT_OFF, compiled ? 2 : 1);
+        for (int i = 0; i < 6; i++) {
+            NIZ_STEP(z);
+            niz_t w = niz_param(z, "w", NIZ_F32, NIZ_SHAPE(70, 70), niz_normal_init(.std = .1));
+            niz_t next = niz_sub(w, niz_mul(niz_matmul(w, w), 0.1)); /* [70,70] */
+            niz_assign(w, next);
+            (compiled ? q : p)[i] = niz_item(niz_sum(niz_square(next)));
+        }
+        niz_close(z);
+    }
+    for (int i = 0; i < 6; i++) ck_assert_msg(p[i] == q[i], "%d: %.17g and %.17g", i, p[i], q[i]);
+}
+END_TEST
+
+int main(void)
+{
+    UTIL_MAIN("tile", finished_tiles_have_the_interpreters_bits,
+              finished_tiles_have_the_same_bits_on_every_isa, updates_in_tiles_have_the_same_bits,
+              a_weight_read_by_its_own_update_is_not_overwritten_early);
+}
