@@ -293,6 +293,13 @@ START_TEST(simplify_thin_contractions)
          M34 "%1 = data : f32[4]\n%2 = reshape %1 dims=[1,4] : f32[1,4]\n"
              "%3 = mul %0 %2 : f32[3,4]\n"
              "%4 = sum %3 axis=1 : f32[3]\n%5 = reshape %4 dims=[3] : f32[3]\nreturn %5\n"},
+        {"transposed matrix by vector",
+         M34 "%1 = data : f32[3]\n%2 = permute %0 axes=[1,0] : f32[4,3]\n"
+             "%3 = contract %2 %1 batch=0 sum=1 : f32[4]\nreturn %3\n",
+         M34 "%1 = data : f32[3]\n%2 = permute %0 axes=[1,0] : f32[4,3]\n"
+             "%3 = reshape %1 dims=[1,3] : f32[1,3]\n%4 = permute %3 axes=[1,0] : f32[3,1]\n"
+             "%5 = mul %0 %4 : f32[3,4]\n%6 = sum %5 axis=0 : f32[4]\n"
+             "%7 = reshape %6 dims=[4] : f32[4]\nreturn %7\n"},
         {"matrix by matrix", M34 "%1 = data : f32[2,4]\n"
          "%2 = contract %0 %1 batch=0 sum=1 : f32[3,2]\nreturn %2\n",
          NULL},

@@ -203,7 +203,30 @@ static uint32_t thin_operand(niz_rewrite *w, uint32_t x, int batch, int sum, int
     return make_dims(w, &niz_op_reshape, x, &t);
 }
 
-/* A contraction with one (or no) free index on a side is a product and a sum: matrix x vector. */
+/* Where the axes of node x lie in what it permutes, and that node; or in x itself, if it permutes
+ * nothing or the first `kept` axes would change their order. */
+static uint32_t native_axes(const niz_rewrite *w, uint32_t x, int kept, int64_t *axis)
+{
+    const niz_node *n = &w->g->node[x];
+    bool permutes = n->op == &niz_op_permute;
+    for (int i = 1; i < kept; i++) permutes = permutes && n->attr[i - 1] < n->attr[i];
+    for (int i = 0; i < n->shape->rank; i++) axis[i] = permutes ? n->attr[i] : i;
+    return permutes ? n->arg[0] : x;
+}
+
+/* The sums of y over axis[n - 1], ... axis[from], in this order, given y's axes as they were. */
+static uint32_t sum_axes(niz_rewrite *w, uint32_t y, const int64_t *axis, int from, int n)
+{
+    for (int i = n; i-- > from && y != NIZ_NONE;) {
+        int64_t at = axis[i];
+        for (int j = i + 1; j < n; j++) at -= axis[j] < axis[i];
+        y = make(w, &niz_op_sum, 1, &y, (niz_attrs){1, &at});
+    }
+    return y;
+}
+
+/* A contraction with one (or no) free index on a side is a product and a sum: matrix x vector.  The
+ * matrix is walked in its own order, so that a transposed one is summed over columns. */
 static uint32_t thin(niz_rewrite *w)
 {
     if (w->op != &niz_op_contract || w->attr.value[1] == 0) return NIZ_NONE;
@@ -211,14 +234,15 @@ static uint32_t thin(niz_rewrite *w)
     const niz_shape *sa = arg_node(w, 0)->shape, *sb = arg_node(w, 1)->shape;
     bool thin_a = own_count(sa, batch, sum) == 1, thin_b = own_count(sb, batch, sum) == 1;
     if (!thin_a && !thin_b) return NIZ_NONE;
-    int wide = thin_a ? 1 : 0, free = (wide ? sb : sa)->rank - batch - sum;
-    uint32_t arg[2] = {w->arg[wide], thin_operand(w, w->arg[1 - wide], batch, sum, free)};
+    int wide = thin_a ? 1 : 0, rank = (wide ? sb : sa)->rank, kept = rank - sum;
+    int64_t axis[NIZ_MAX_RANK], back[NIZ_MAX_RANK];
+    uint32_t arg[2] = {native_axes(w, w->arg[wide], kept, axis),
+                       thin_operand(w, w->arg[1 - wide], batch, sum, kept - batch)};
+    for (int i = 0; i < rank; i++) back[axis[i]] = i;
+    if (arg[1] != NIZ_NONE && arg[0] != w->arg[wide])
+        arg[1] = make(w, &niz_op_permute, 1, &arg[1], (niz_attrs){rank, back});
     if (arg[1] == NIZ_NONE) return NIZ_NONE;
-    uint32_t y = make(w, &niz_op_mul, 2, arg, (niz_attrs){0});
-    for (int i = 0; i < sum && y != NIZ_NONE; i++) { /* innermost first */
-        int64_t axis = w->g->node[y].shape->rank - 1;
-        y = make(w, &niz_op_sum, 1, &y, (niz_attrs){1, &axis});
-    }
+    uint32_t y = sum_axes(w, make(w, &niz_op_mul, 2, arg, (niz_attrs){0}), axis, kept, rank);
     return y == NIZ_NONE ? y : make_dims(w, &niz_op_reshape, y, w->shape);
 }
 
