@@ -4,6 +4,13 @@
  */
 #include "codegen/nest.h"
 
+/* Included as well as embedded: a change of theirs builds this file anew, and they are compiled
+ * once with all warnings. */
+#define NIZ_VECTOR_BYTES 16
+#include "codegen/vector.h"
+#include "codegen/math.h"
+#include "codegen/kernel.h"
+
 #define NIZ_EMBED(name, file)                                                                      \
     __asm__(".section .rodata\n" #name ":\n.incbin \"" NIZ_CODEGEN_DIR "/" file "\"\n.byte 0\n"    \
             ".previous\n");                                                                        \
