@@ -377,6 +377,25 @@ START_TEST(an_absurd_request_is_an_error)
 }
 END_TEST
 
+/* A large result is freed with its step; the next step's takes its place without asking. */
+START_TEST(large_results_are_not_asked_for_again)
+{
+    util_memory m = {0};
+    niz *z = util_open_counting(&m);
+    long asked = 0;
+    for (int i = 0; i < 30; i++) {
+        NIZ_STEP(z);
+        niz_t y = niz_add(niz_iota(z, NIZ_F32, NIZ_SHAPE(1 << 19), 0), (double)i); /* 2 MB */
+        NIZ_RUN(z, y);
+        if (i == 5) asked = m.asked;
+    }
+    ck_assert_int_le(m.asked - asked, 25 * 3); /* small things of a step */
+    ck_assert_int_lt(niz_statistics(z).bytes_now, 6 << 20);
+    niz_close(z);
+    ck_assert_int_eq(m.live, 0);
+}
+END_TEST
+
 int main(void)
 {
     UTIL_MAIN("memory", training_steps_do_not_grow, scopes_around_steps_do_not_grow,
@@ -386,5 +405,5 @@ int main(void)
               one_refusal_while_recording_and_running,
               refusals_from_one_on_while_recording_and_running,
               one_refusal_with_texts_and_snapshots, refusals_from_one_on_with_texts_and_snapshots,
-              layers_and_optimisers_survive_refusals, an_absurd_request_is_an_error);
+              layers_and_optimisers_survive_refusals, large_results_are_not_asked_for_again, an_absurd_request_is_an_error);
 }

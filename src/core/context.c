@@ -13,6 +13,89 @@ static void *niz_context_realloc(const niz_options *o, void *p, size_t bytes)
     return NULL;
 }
 
+/* ---- memory -----------------------------------------------------------------------------------
+ */
+
+/* A size is kept before each piece so that bytes_now is exact whatever the allocator. */
+union niz_header {
+    struct {
+        size_t bytes, room; /* asked for, and there */
+    } of;
+    max_align_t align;
+};
+
+static niz_header *niz_kept_take(niz *z, int i)
+{
+    niz_header *h = z->kept[i];
+    z->kept_bytes -= h->of.room;
+    memmove(z->kept + i, z->kept + i + 1, sizeof *z->kept * (size_t)(--z->n_kept - i));
+    return h;
+}
+
+static void niz_kept_drop_oldest(niz *z)
+{
+    niz_context_realloc(&z->options, niz_kept_take(z, 0), 0);
+}
+
+/* Keeps a freed block, or gives it back. */
+static void niz_kept_put(niz *z, niz_header *h)
+{
+    if (h->of.room < NIZ_KEPT_FROM || h->of.room > NIZ_KEPT_BYTES) {
+        niz_context_realloc(&z->options, h, 0);
+        return;
+    }
+    while (z->n_kept == NIZ_KEPT || z->kept_bytes + h->of.room > NIZ_KEPT_BYTES)
+        niz_kept_drop_oldest(z);
+    z->kept[z->n_kept++] = h;
+    z->kept_bytes += h->of.room;
+}
+
+/* The newest kept block of at least that size, and not much more; NULL if there is none. */
+static niz_header *niz_kept_find(niz *z, size_t bytes)
+{
+    for (int i = z->n_kept; bytes >= NIZ_KEPT_FROM && i-- > 0;)
+        if (z->kept[i]->of.room >= bytes && z->kept[i]->of.room / 5 * 4 <= bytes)
+            return niz_kept_take(z, i);
+    return NULL;
+}
+
+/* From the allocator; rather than fail, without what is kept. */
+static niz_header *niz_header_realloc(niz *z, niz_header *h, size_t bytes)
+{
+    if (bytes > PTRDIFF_MAX - sizeof *h) return NULL;
+    for (;;) {
+        niz_header *fresh = niz_context_realloc(&z->options, h, bytes + sizeof *h);
+        if (fresh) fresh->of.room = bytes;
+        if (fresh || !z->n_kept) return fresh;
+        niz_kept_drop_oldest(z);
+    }
+}
+
+void *niz_realloc(niz *z, void *p, size_t bytes)
+{
+    if (!z) return NULL;
+    niz_header *h = p ? (niz_header *)p - 1 : NULL;
+    size_t old = h ? h->of.bytes : 0;
+    if (!bytes) {
+        if (h) niz_kept_put(z, h);
+        z->stats.bytes_now -= (int64_t)old;
+        return NULL;
+    }
+    niz_header *fresh = h ? NULL : niz_kept_find(z, bytes);
+    if (!fresh) fresh = niz_header_realloc(z, h, bytes);
+    if (!fresh) {
+        niz_fail(z, (niz_at){0}, NIZ_E_MEMORY, "no memory for %zu bytes", bytes);
+        return NULL;
+    }
+    fresh->of.bytes = bytes;
+    z->stats.bytes_now += (int64_t)bytes - (int64_t)old;
+    if (z->stats.bytes_now > z->stats.bytes_peak) z->stats.bytes_peak = z->stats.bytes_now;
+    return fresh + 1;
+}
+
+/* ---- opening and closing -----------------------------------------------------------------------
+ */
+
 niz *niz_open(const niz_options *options)
 {
     niz_options o = options ? *options : (niz_options){0};
@@ -28,6 +111,7 @@ static void niz_context_free(niz *z)
 {
     for (int i = 0; i < NIZ_N_SLOTS; i++)
         if (z->slot[i].state) z->slot[i].free(z, z->slot[i].state);
+    while (z->n_kept) niz_kept_drop_oldest(z);
     niz_context_realloc(&z->options, z, 0);
 }
 
@@ -48,35 +132,6 @@ void niz_close(niz *z)
 void niz_guard_last(niz *z)
 {
     niz_context_free(z);
-}
-
-/* A size is kept before each piece so that bytes_now is exact whatever the allocator. */
-typedef union niz_header {
-    size_t bytes;
-    max_align_t align;
-} niz_header;
-
-void *niz_realloc(niz *z, void *p, size_t bytes)
-{
-    if (!z) return NULL;
-    niz_header *h = p ? (niz_header *)p - 1 : NULL;
-    size_t old = h ? h->bytes : 0;
-    if (!bytes) {
-        if (h) niz_context_realloc(&z->options, h, 0);
-        z->stats.bytes_now -= (int64_t)old;
-        return NULL;
-    }
-    niz_header *fresh = bytes > PTRDIFF_MAX - sizeof *h
-                            ? NULL
-                            : niz_context_realloc(&z->options, h, bytes + sizeof *h);
-    if (!fresh) {
-        niz_fail(z, (niz_at){0}, NIZ_E_MEMORY, "no memory for %zu bytes", bytes);
-        return NULL;
-    }
-    fresh->bytes = bytes;
-    z->stats.bytes_now += (int64_t)bytes - (int64_t)old;
-    if (z->stats.bytes_now > z->stats.bytes_peak) z->stats.bytes_peak = z->stats.bytes_now;
-    return fresh + 1;
 }
 
 void niz_free(niz *z, void *p)

@@ -18,6 +18,13 @@ typedef struct niz_slot {
     void (*free)(niz *z, void *state);
 } niz_slot;
 
+/* Large blocks that were freed, kept for the next that wants about as much: what a step computes is
+ * freed with it, and fresh pages from the system cost more than filling them. */
+#define NIZ_KEPT 8
+#define NIZ_KEPT_FROM ((size_t)1 << 20)  /* bytes of a block that is worth it */
+#define NIZ_KEPT_BYTES ((size_t)64 << 20) /* of all of them */
+typedef union niz_header niz_header;
+
 struct niz {
     niz_options options;
     niz_slot slot[NIZ_N_SLOTS];
@@ -27,6 +34,9 @@ struct niz {
     bool closing; /* niz_close came before their ends: the last of them frees */
     niz_status status;
     char message[1024];
+    niz_header *kept[NIZ_KEPT]; /* the oldest first */
+    int n_kept;
+    size_t kept_bytes;
 };
 
 /* The beginning of a message, "matmul at mlp.c:41 (net/fc1): ", is the recording's business. */
