@@ -759,6 +759,7 @@ START_TEST(test_close_kills)
     open_with(NULL);
     niz_kernel *e = niz_kernel_request(k, text_of(1), sse2, NIZ_KERNEL_ASYNC);
     niz_kernel_request(k, text_of(2), sse2, NIZ_KERNEL_ASYNC);
+    niz_kernel_request(k, text_of(3), sse2, NIZ_KERNEL_ASYNC); /* waits: there are two workers */
     pid_t leader = noted_pid("leader"), child = noted_pid("child");
     ck_assert_int_eq(niz_kernel_state_of(e), NIZ_KERNEL_PENDING);
     ck_assert_ptr_null(niz_kernel_symbol(e, "answer"));
@@ -768,7 +769,7 @@ START_TEST(test_close_kills)
     ck_assert_double_le(now() - t, 1);
     ck_assert(!alive(leader));
     ck_assert(dies(child));
-    ck_assert_int_eq(runs(), 1);
+    ck_assert_int_le(runs(), 2);
 }
 END_TEST
 

@@ -18,7 +18,7 @@
  * context's allocator need not bear two threads.  What belongs to one context is allocated by its
  * own thread through niz_realloc.
  *
- * Each context has a worker thread of its own, made when first needed.  It blocks all signals, so
+ * Each context has worker threads of its own, made when first needed.  They block all signals, so
  * the host's handlers never run on it, and a limit on file sizes is an error code to it, not an
  * end.
  *
@@ -63,6 +63,8 @@ typedef struct niz_kernel_use {
     int64_t requests; /* not yet released */
 } niz_kernel_use;
 
+#define NIZ_KERNEL_WORKERS 2 /* a large plan's texts are compiled side by side */
+
 struct niz_kernels {
     niz *z;
     niz_compiler compiler;
@@ -71,8 +73,10 @@ struct niz_kernels {
     niz_kernel_counts counts;     /* under the lock */
     niz_reason not_kept;          /* the last one made, on disk; under the lock */
     niz_kernel none;              /* what all requests get where there is no compiler */
-    pthread_t worker;
-    bool working, closing;
+    pthread_t worker[NIZ_KERNEL_WORKERS];
+    int workers, busy; /* threads, and those that make a kernel */
+    bool closing;
+    pthread_mutex_t storing; /* one worker at a time is on disk */
     int cancel; /* eventfd that ends a compiler's run */
     uint64_t forks;
 };
@@ -241,7 +245,8 @@ static void niz_kernels_adopt(niz_kernels *k)
 {
     if (k->forks == niz_kernel_table.forks) return;
     k->forks = niz_kernel_table.forks;
-    k->working = false;
+    k->workers = k->busy = 0;
+    pthread_mutex_init(&k->storing, NULL);
     if (k->cancel >= 0) close(k->cancel);
     k->cancel = -1;
 }
@@ -316,7 +321,9 @@ static void niz_kernel_compiled(niz_kernels *k, niz_kernel *e, const niz_compile
     niz_kernel_unlock();
     if (!object) return;
     niz_reason why = {0};
+    pthread_mutex_lock(&k->storing);
     bool kept = niz_kernel_disk_store(&k->disk, e->key, c->bytes, c->n, &why);
+    pthread_mutex_unlock(&k->storing);
     niz_kernel_lock();
     k->counts.kept += kept;
     k->counts.not_kept += !kept;
@@ -356,11 +363,13 @@ static void *niz_kernels_work(void *state)
             continue;
         }
         niz_kernel_claim(e);
+        k->busy++;
         niz_kernel_unlock();
         niz_kernel_make(k, e);
         if (!tidied) niz_compiler_tidy(&k->compiler);
         tidied = true;
         niz_kernel_lock();
+        k->busy--;
         if (!niz_kernel_unclaim(e)) continue;
         niz_kernel_unlock();
         niz_kernel_free(e);
@@ -370,17 +379,28 @@ static void *niz_kernels_work(void *state)
     return NULL;
 }
 
-static bool niz_kernels_start(niz_kernels *k)
+static bool niz_kernels_hire(niz_kernels *k)
 {
     sigset_t all, before;
-    if (k->working) return true;
     if (k->cancel < 0) k->cancel = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (k->cancel < 0) return false;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    k->working = !pthread_create(&k->worker, NULL, niz_kernels_work, k);
+    bool ok = !pthread_create(&k->worker[k->workers], NULL, niz_kernels_work, k);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return k->working;
+    k->workers += ok;
+    return ok;
+}
+
+/* As many workers as there is work for, one at least. */
+static bool niz_kernels_start(niz_kernels *k)
+{
+    int wanted = k->busy;
+    for (niz_kernel_use *u = k->first; u; u = u->next)
+        wanted += !u->kernel->claimed && niz_kernel_state_of(u->kernel) == NIZ_KERNEL_PENDING;
+    while (k->workers < NIZ_KERNEL_WORKERS && (k->workers < wanted || !k->workers))
+        if (!niz_kernels_hire(k)) break;
+    return k->workers > 0;
 }
 
 /* ---- requests -------------------------------------------------------------------------------- */
@@ -576,6 +596,7 @@ niz_kernels *niz_kernels_open(niz *z, const niz_kernel_options *options)
     niz_compiler_find(z, &k->compiler);
     if (o.limit_ms) k->compiler.limit_ms = o.limit_ms;
     k->disk.fd = -1;
+    pthread_mutex_init(&k->storing, NULL);
     if (k->compiler.path) niz_kernel_disk_open(&k->disk, o.disk_bytes);
     memcpy(k->none.why.text, k->compiler.why, sizeof k->compiler.why);
     atomic_init(&k->none.head.state, NIZ_KERNEL_FAILED);
@@ -589,14 +610,15 @@ static void niz_kernels_stop(niz_kernels *k)
     niz_kernel_changed();
     niz_kernel_unlock();
     eventfd_write(k->cancel, 1);
-    pthread_join(k->worker, NULL);
+    for (int i = 0; i < k->workers; i++) pthread_join(k->worker[i], NULL);
 }
 
 void niz_kernels_close(niz_kernels *k)
 {
     if (!k) return;
     niz_kernels_adopt(k);
-    if (k->working) niz_kernels_stop(k);
+    if (k->workers) niz_kernels_stop(k);
+    pthread_mutex_destroy(&k->storing);
     if (k->cancel >= 0) close(k->cancel);
     while (k->first) niz_kernels_remove(k, &k->first);
     niz_kernel_disk_close(&k->disk);
