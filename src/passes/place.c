@@ -3,14 +3,16 @@
  * Positions are ids of the scheduled graph.  A buffer lives from its node to the last reader of any
  * view of it.  A map whose operand dies with it writes over that operand; an assignment's value is
  * written straight into the parameter where nothing reads the old version later.  Free space is a
- * list of blocks ordered by offset; the smallest that fits is taken.
+ * list of blocks ordered by offset; the smallest that fits is taken.  Values of half a cache line
+ * or less share lines, whose free slots are kept by size: thousands of scalars stay together.
  *
  * SPDX-License-Identifier: MIT */
 #include <string.h>
 
 #include "passes/fuse.h"
 
-#define NIZ_ALIGN 64 /* a cache line, and the widest vector */
+#define NIZ_ALIGN 64      /* a cache line, and the widest vector */
+#define NIZ_SMALL_SIZES 3 /* 8, 16 and 32 bytes */
 
 typedef struct niz_block {
     int64_t offset, bytes;
@@ -27,13 +29,19 @@ typedef struct niz_placer {
     bool in_place;
     niz_block *free; /* ordered by offset, never touching each other */
     size_t n_free, free_capacity;
-    uint32_t *dying; /* roots by their last reader: a list through next_dying */
+    struct niz_slots {
+        int64_t *offset;
+        size_t n, capacity;
+    } small[NIZ_SMALL_SIZES]; /* free slots of shared lines */
+    uint32_t *dying;          /* roots by their last reader: a list through next_dying */
     uint32_t *next_dying;
     int64_t top; /* end of the arena */
 } niz_placer;
 
 static int64_t niz_place_round(int64_t bytes)
 {
+    for (int64_t small = 8; small < NIZ_ALIGN; small *= 2)
+        if (bytes && bytes <= small) return small;
     return (bytes + NIZ_ALIGN - 1) / NIZ_ALIGN * NIZ_ALIGN;
 }
 
@@ -82,6 +90,48 @@ static bool niz_block_give(niz_placer *a, int64_t offset, int64_t bytes)
         a->free[i] = (niz_block){offset, bytes};
     }
     return true;
+}
+
+/* Which size of slot, or -1. */
+static int niz_slot_size(int64_t bytes)
+{
+    return bytes == 8 ? 0 : bytes == 16 ? 1 : bytes == 32 ? 2 : -1;
+}
+
+static bool niz_slot_give(niz_placer *a, int size, int64_t offset)
+{
+    struct niz_slots *s = &a->small[size];
+    if (!niz_grow(a->z, &s->offset, sizeof *s->offset, &s->capacity, s->n + 1)) return false;
+    s->offset[s->n++] = offset;
+    return true;
+}
+
+/* A free slot, or the first of a new line, the others of which become free. */
+static bool niz_slot_take(niz_placer *a, int size, int64_t *offset)
+{
+    struct niz_slots *s = &a->small[size];
+    if (s->n) {
+        *offset = s->offset[--s->n];
+        return true;
+    }
+    *offset = niz_block_take(a, NIZ_ALIGN);
+    for (int64_t at = NIZ_ALIGN; (at -= 8 << size) > 0;)
+        if (!niz_slot_give(a, size, *offset + at)) return false;
+    return true;
+}
+
+static bool niz_arena_take(niz_placer *a, int64_t bytes, int64_t *offset)
+{
+    int size = niz_slot_size(bytes);
+    if (size >= 0) return niz_slot_take(a, size, offset);
+    *offset = niz_block_take(a, bytes);
+    return true;
+}
+
+static bool niz_arena_give(niz_placer *a, int64_t bytes, int64_t offset)
+{
+    int size = niz_slot_size(bytes);
+    return size >= 0 ? niz_slot_give(a, size, offset) : niz_block_give(a, offset, bytes);
 }
 
 /* ---- lifetimes ------------------------------------------------------------------------------ */
@@ -264,25 +314,26 @@ static void niz_place_dies(niz_placer *a, uint32_t root, uint32_t at)
     a->dying[at] = root;
 }
 
-static void niz_place_take(niz_placer *a, uint32_t id)
+static bool niz_place_take(niz_placer *a, uint32_t id)
 {
     niz_place_of *p = &a->p->place[id];
-    if (p->home != NIZ_HOME_ARENA) return;
+    if (p->home != NIZ_HOME_ARENA) return true;
     p->shares = niz_place_reusable(a, id);
     if (p->shares != NIZ_NONE) {
         p->offset = a->p->place[p->shares].offset;
         a->p->place[p->shares].handed_on = true;
-    } else {
-        p->offset = niz_block_take(a, niz_place_round(p->bytes));
+    } else if (!niz_arena_take(a, niz_place_round(p->bytes), &p->offset)) {
+        return false;
     }
     niz_place_dies(a, id, p->last);
+    return true;
 }
 
 static bool niz_place_release(niz_placer *a, uint32_t at)
 {
     for (uint32_t r = a->dying[at]; r != NIZ_NONE; r = a->next_dying[r]) {
         const niz_place_of *q = &a->p->place[r];
-        if (!q->handed_on && !niz_block_give(a, q->offset, niz_place_round(q->bytes))) return false;
+        if (!q->handed_on && !niz_arena_give(a, niz_place_round(q->bytes), q->offset)) return false;
     }
     return true;
 }
@@ -292,7 +343,7 @@ static bool niz_place_offsets(niz_placer *a)
     uint32_t n = a->f ? a->f->n_groups : a->w->g.n, next = 0;
     for (uint32_t at = 0; at < n; at++) {
         for (; next < a->n_order && a->p->place[a->order[next]].first <= at; next++)
-            niz_place_take(a, a->order[next]);
+            if (!niz_place_take(a, a->order[next])) return false;
         if (!niz_place_release(a, at)) return false;
     }
     a->p->peak = a->top;
@@ -322,6 +373,7 @@ bool niz_place_all(const niz_pass_env *env, const niz_work *w, const niz_fusion 
     niz_free(env->z, a.order);
     niz_free(env->z, a.next_dying);
     niz_free(env->z, a.free);
+    for (int i = 0; i < NIZ_SMALL_SIZES; i++) niz_free(env->z, a.small[i].offset);
     if (!ok) niz_placement_free(env->z, p);
     return ok;
 }
