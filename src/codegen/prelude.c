@@ -2,7 +2,7 @@
  *
  * The interpreter includes the same files, so both execute one text.  SPDX-License-Identifier: MIT
  */
-#include "codegen/nest.h"
+#include "codegen/chunk.h"
 
 /* Included as well as embedded: a change of theirs builds this file anew, and they are compiled
  * once with all warnings. */
@@ -19,6 +19,7 @@
 NIZ_EMBED(niz_text_of_vector_h, "vector.h")
 NIZ_EMBED(niz_text_of_math_h, "math.h")
 NIZ_EMBED(niz_text_of_kernel_h, "kernel.h")
+NIZ_EMBED(niz_text_of_straight_h, "straight.h")
 
 void niz_prelude_emit(FILE *f, int vector_bytes)
 {
@@ -26,5 +27,12 @@ void niz_prelude_emit(FILE *f, int vector_bytes)
     fputs(niz_text_of_vector_h, f);
     fputs(niz_text_of_math_h, f);
     fputs(niz_text_of_kernel_h, f);
+    fputc('\n', f);
+}
+
+void niz_chunk_prelude_emit(FILE *f, bool plain)
+{
+    if (plain) fputs("#define NIZ_PLAIN\n", f);
+    fputs(niz_text_of_straight_h, f);
     fputc('\n', f);
 }

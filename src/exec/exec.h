@@ -80,8 +80,9 @@ typedef enum niz_task_kind {
     NIZ_TASK_CONTRACT,
     NIZ_TASK_CONV,
     NIZ_TASK_EVAL,
-    NIZ_TASK_NEST, /* a compiled kernel */
-    NIZ_TASK_TREE  /* combines the partial results of a flat nest's fold */
+    NIZ_TASK_NEST,  /* a compiled kernel */
+    NIZ_TASK_CHUNK, /* a compiled kernel without loops */
+    NIZ_TASK_TREE   /* combines the partial results of a flat nest's fold */
 } niz_task_kind;
 
 /** A compiled kernel and its arguments. */
@@ -94,6 +95,14 @@ typedef struct niz_nest_loop {
     int n_arguments, n_buffers;
     int64_t *step; /* of a tile's: bytes from column to column of each buffer */
 } niz_nest_loop;
+
+/** A chunk's buffers are its pointers, then the single elements it reads, then those it leaves. */
+typedef struct niz_chunk_loop {
+    niz_nest_function *run; /* NULL until compiled */
+    uint32_t kernel;        /* which of the plan's chunk functions */
+    uint32_t n_pointers, n_in, n_out;
+    const uint64_t *bool_in, *bool_out; /* a bit an element that is bool; NULL: none */
+} niz_chunk_loop;
 
 typedef struct niz_tree_loop {
     niz_combine combine;
@@ -115,6 +124,7 @@ typedef struct niz_task {
         niz_eval *eval; /* x[i].data is filled in at each run */
         niz_nest_loop *nest;
         niz_tree_loop *tree;
+        niz_chunk_loop *chunk;
     } loop;
     niz_nest_loop
         *finish; /* CONTRACT, CONV: what finishes their results; its buffers follow theirs */
@@ -166,8 +176,12 @@ typedef struct niz_plan {
     int64_t *out_bytes;                /* of outputs */
     int64_t *commit_param;             /* of assignments */
     niz_program interpreted, compiled; /* swapped between runs only */
-    struct niz_kernel *text;           /* what compiled needs */
-    bool tried, ready;                 /* compiled is made; and can run */
+    struct niz_kernel *text;           /* what compiled needs ... */
+    struct niz_kernel **chunk_text;    /* ... and these */
+    uint32_t *chunk_first;             /* of each of those: its first function */
+    uint32_t n_chunk_texts, n_chunk_kernels;
+    bool compiles;     /* compiled will be ready, or dropped */
+    bool tried, ready; /* compiled is made; and can run */
 } niz_plan;
 
 #define NIZ_PLAN_BUCKETS 1024

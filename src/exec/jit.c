@@ -13,7 +13,7 @@
 #include "core/context.h"
 #include "core/type.h"
 #include "exec/exec.h"
-#include "exec/jit.h"
+#include "exec/jit_chunk.h"
 
 /* One plan's text being written. */
 typedef struct niz_writer {
@@ -21,7 +21,8 @@ typedef struct niz_writer {
     const niz_work *w;
     const niz_placement *p;
     const niz_fusion *fusion;
-    bool *stored;
+    bool *stored, *in_param; /* of each node: it has a home; that is a parameter */
+    niz_chunk_writer chunks;
     uint32_t group; /* the group at hand */
     niz_nest *nest; /* of it */
     FILE *text;
@@ -171,6 +172,8 @@ static bool niz_writer_nest(void *state, niz_lowering *l, uint32_t g)
     niz_nest_env env = {s->w, s->p->layout, s->fusion, s->stored, niz_writer_map, s};
     niz_address partial[NIZ_NEST_STORES];
     char why[160];
+    if (s->fusion->group[g].kind == NIZ_GROUP_CHUNK)
+        return niz_chunk_task(&s->chunks, &env, s->in_param, l, g);
     s->group = g;
     if (!niz_nest_build(&env, g, s->nest)) return false;
     const niz_nest *n = s->nest;
@@ -205,11 +208,14 @@ static bool niz_writer_begin(niz_writer *s)
 {
     niz *z = s->e->z;
     s->stored = niz_realloc(z, NULL, s->w->g.n + 1);
+    s->in_param = niz_realloc(z, NULL, s->w->g.n + 1);
     s->nest = niz_realloc(z, NULL, sizeof *s->nest);
     s->text = open_memstream(&s->bytes, &s->n_bytes);
-    if (!s->stored || !s->nest || !s->text) return false;
-    for (uint32_t id = 0; id < s->w->g.n; id++)
+    if (!s->stored || !s->in_param || !s->nest || !s->text) return false;
+    for (uint32_t id = 0; id < s->w->g.n; id++) {
         s->stored[id] = s->p->place[id].home != NIZ_HOME_NONE;
+        s->in_param[id] = s->p->place[id].home == NIZ_HOME_PARAM;
+    }
     if (niz_pipeline_lists("NIZ_DUMP", "fuse"))
         niz_fusion_print(stderr, s->w, s->p->layout, s->fusion, s->stored);
     niz_prelude_emit(s->text, niz_jit_vector_bytes(s->e));
@@ -221,7 +227,9 @@ static bool niz_writer_begin(niz_writer *s)
 static void niz_writer_end(niz_writer *s)
 {
     niz_free(s->e->z, s->stored);
+    niz_free(s->e->z, s->in_param);
     niz_free(s->e->z, s->nest);
+    niz_chunk_writer_free(&s->chunks);
     niz_free(s->e->z, s->hash);
     if (s->text) fclose(s->text);
     free(s->bytes);
@@ -238,12 +246,15 @@ static bool niz_writer_dump(const niz_writer *s)
 static bool niz_jit_lower(niz_exec *e, niz_plan *plan, const niz_work *w, const niz_fusion *fusion,
                           const niz_placement *p)
 {
-    niz_writer s = {.e = e, .w = w, .p = p, .fusion = fusion};
+    niz_writer s = {.e = e, .w = w, .p = p, .fusion = fusion, .chunks = {.e = e}};
     bool ok = niz_writer_begin(&s) &&
               niz_lower(e, plan, &plan->compiled, w, p,
                         &(niz_lower_options){fusion, niz_writer_nest, &s}) &&
-              !fflush(s.text) && niz_writer_dump(&s) &&
-              niz_jit_request(e, plan, s.n_functions ? s.bytes : NULL);
+              niz_chunk_request(&s.chunks, plan, s.text) && !fflush(s.text) && niz_writer_dump(&s);
+    bool text = s.n_functions || (s.chunks.n_functions && !plan->n_chunk_texts);
+    ok = ok && niz_jit_request(e, plan, text ? s.bytes : NULL);
+    plan->compiles = ok && (plan->text || plan->n_chunk_texts);
+    e->z->stats.kernels_pending += plan->compiles;
     niz_writer_end(&s);
     return ok;
 }
@@ -267,7 +278,8 @@ bool niz_jit_make(niz_exec *e, niz_plan *plan, const niz_work *w)
         niz_placement_free(e->z, &p);
     }
     niz_fusion_free(e->z, &fusion);
-    plan->tried = ok || !e->z->status; /* what does not fit a nest's limits is interpreted for good */
+    plan->tried =
+        ok || !e->z->status; /* what does not fit a nest's limits is interpreted for good */
     if (ok) return true;
     niz_jit_drop(e, plan);
     niz_free(e->z, plan->compiled.task);
@@ -327,7 +339,6 @@ bool niz_jit_request(niz_exec *e, niz_plan *plan, const char *text)
 {
     if (!text) return true;
     plan->text = niz_kernel_request(e->jit->kernels, text, e->jit->target, e->jit->mode);
-    e->z->stats.kernels_pending += plan->text != NULL;
     return plan->text || !e->z->status;
 }
 
@@ -338,7 +349,7 @@ static bool niz_jit_resolve(niz_plan *plan)
         niz_task *t = &plan->compiled.task[i];
         char name[32];
         niz_nest_loop *nest = t->kind == NIZ_TASK_NEST ? t->loop.nest : t->finish;
-        if (!nest) continue;
+        if (!nest || t->kind == NIZ_TASK_CHUNK) continue;
         snprintf(name, sizeof name, "niz_k%u", nest->kernel);
         void *f = niz_kernel_symbol(plan->text, name);
         if (!f) return false;
@@ -347,11 +358,21 @@ static bool niz_jit_resolve(niz_plan *plan)
     return true;
 }
 
+static niz_kernel_state niz_jit_state(const niz_plan *plan)
+{
+    niz_kernel_state a = plan->text ? niz_kernel_state_of(plan->text) : NIZ_KERNEL_READY;
+    niz_kernel_state b = niz_chunk_state(plan);
+    return a == NIZ_KERNEL_FAILED || b == NIZ_KERNEL_FAILED ? NIZ_KERNEL_FAILED
+           : a == NIZ_KERNEL_READY                          ? b
+                                                            : a;
+}
+
 bool niz_jit_ready(niz_exec *e, niz_plan *plan)
 {
-    if (plan->ready || !plan->text) return plan->ready;
-    if (niz_kernel_state_of(plan->text) == NIZ_KERNEL_PENDING) return false;
-    plan->ready = niz_kernel_state_of(plan->text) == NIZ_KERNEL_READY && niz_jit_resolve(plan);
+    if (plan->ready || !plan->compiles) return plan->ready;
+    niz_kernel_state state = niz_jit_state(plan);
+    if (state == NIZ_KERNEL_PENDING) return false;
+    plan->ready = state == NIZ_KERNEL_READY && niz_jit_resolve(plan) && niz_chunk_resolve(plan);
     if (plan->ready)
         e->z->stats.kernels_pending--;
     else
@@ -362,6 +383,8 @@ bool niz_jit_ready(niz_exec *e, niz_plan *plan)
 void niz_jit_drop(niz_exec *e, niz_plan *plan)
 {
     if (plan->text && e->jit) niz_kernel_release(e->jit->kernels, plan->text);
-    e->z->stats.kernels_pending -= plan->text && !plan->ready;
+    niz_chunk_drop(e, plan);
+    e->z->stats.kernels_pending -= plan->compiles && !plan->ready;
     plan->text = NULL;
+    plan->compiles = false;
 }

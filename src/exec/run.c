@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "core/context.h"
+#include "core/control.h"
 #include "core/type.h"
 #include "codegen/nest.h"
 #include "exec/profile.h"
@@ -119,6 +120,48 @@ static niz_finish *niz_run_finish_begin(const niz_run_state *s, niz_run_finish *
     return &f->base;
 }
 
+static bool niz_run_bit(const uint64_t *bit, uint32_t i)
+{
+    return bit && bit[i / 64] >> i % 64 & 1;
+}
+
+/* Single elements on their way into a chunk's array and out of it. */
+#define NIZ_RUN_GATHER(T)                                                                          \
+    for (uint32_t i = 0; i < c->n_in; i++)                                                         \
+        ((T *)x)[i] = niz_run_bit(c->bool_in, i) ? (T)(*(bool *)NIZ_AT(in[i]) != 0)                \
+                                                 : *(const T *)NIZ_AT(in[i]);
+#define NIZ_RUN_SCATTER(T)                                                                         \
+    for (uint32_t i = 0; i < c->n_out; i++)                                                        \
+        if (niz_run_bit(c->bool_out, i))                                                           \
+            *(bool *)NIZ_AT(out[i]) = ((const T *)y)[i] != 0;                                      \
+        else                                                                                       \
+            *(T *)NIZ_AT(out[i]) = ((const T *)y)[i];
+#define NIZ_AT(a) ((char *)base[(a).base] + (a).bytes)
+
+static void niz_run_chunk(niz_run_state *s)
+{
+    const niz_task *t = s->task;
+    const niz_chunk_loop *c = t->loop.chunk;
+    const niz_address *in = t->buffer + c->n_pointers, *out = in + c->n_in;
+    void *const *base = s->e->base;
+    char **b = niz_run_scratch(s, 0), *x = (char *)(b + 2 + c->n_pointers);
+    char *y = x + 8 * (size_t)c->n_in;
+    NIZ_CONTROL;
+    b[0] = x;
+    b[1] = y;
+    for (uint32_t i = 0; i < c->n_pointers; i++) b[2 + i] = NIZ_AT(t->buffer[i]);
+    if (t->dtype == NIZ_F32)
+        NIZ_RUN_GATHER(float)
+    else
+        NIZ_RUN_GATHER(double)
+    c->run(b, NULL, 0, 1, NULL);
+    if (t->dtype == NIZ_F32) {
+        NIZ_RUN_SCATTER(float)
+    } else {
+        NIZ_RUN_SCATTER(double)
+    }
+}
+
 static void niz_run_piece(void *state, int thread, int64_t begin, int64_t end)
 {
     niz_run_state *s = state;
@@ -143,6 +186,7 @@ static void niz_run_piece(void *state, int thread, int64_t begin, int64_t end)
                           (long)end, niz_run_scratch(s, thread));
         break;
     case NIZ_TASK_TREE: niz_run_tree(t, b[0], b[1]); break;
+    case NIZ_TASK_CHUNK: break;
     }
 }
 
@@ -250,6 +294,10 @@ static bool niz_run_trap(const niz_run_state *s)
 static bool niz_run_task(niz_run_state *s)
 {
     const niz_task *t = s->task;
+    if (t->kind == NIZ_TASK_CHUNK) {
+        niz_run_chunk(s);
+        return true;
+    }
     for (int i = 0; i < t->n; i++)
         s->buffer[i] = (char *)s->e->base[t->buffer[i].base] + t->buffer[i].bytes;
     if (t->kind == NIZ_TASK_EVAL)

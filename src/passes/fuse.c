@@ -59,6 +59,7 @@ typedef struct niz_fuser {
     uint32_t *writes; /* of each node: the parameter it is assigned to, or NIZ_NONE */
     uint8_t *light;   /* of each node: niz_light */
     uint32_t *stack;  /* nodes under way */
+    niz_chunks chunks;
 } niz_fuser;
 
 /* What keeps a node from being visited in scheduled order. */
@@ -88,7 +89,7 @@ static niz_shape niz_group_outer(const niz_group *g)
 
 /* ---- what a node can be --------------------------------------------------------------------- */
 
-static bool niz_fuse_dtypes(const niz_graph *g, const niz_node *n, niz_dtype *dtype)
+bool niz_fuse_dtypes(const niz_graph *g, const niz_node *n, niz_dtype *dtype)
 {
     bool found = false;
     for (int i = -1; i < n->n_arg; i++) {
@@ -257,6 +258,16 @@ static uint32_t niz_fuse_operands(const niz_fuser *u, uint32_t id)
     return latest;
 }
 
+/* Whether the reader is done with each element of an operand before another value of its group can
+ * be written over it. */
+static bool niz_fuse_reads_elements(const niz_fuser *u, const niz_read *r)
+{
+    niz_part_of part = (niz_part_of)u->f->part[r->reader];
+    if (part == NIZ_PART_CHUNK)
+        return niz_shape_equal(&u->layout[r->operand].view.shape, u->w->g.node[r->reader].shape);
+    return part == NIZ_PART_ELEMENT && !u->f->group[u->f->group_of[r->reader]].folds;
+}
+
 /* The last group that must not run after a node: its operands', and if it is written into a
  * parameter in place, those of all who read the old version or may fail. */
 static uint32_t niz_fuse_latest(const niz_fuser *u, uint32_t id)
@@ -267,7 +278,7 @@ static uint32_t niz_fuse_latest(const niz_fuser *u, uint32_t id)
     for (uint32_t r = u->reads.first[u->writes[id]]; r != NIZ_NONE; r = u->reads.read[r].next) {
         uint32_t reader = u->reads.read[r].reader, group = u->f->group_of[reader];
         if (group == NIZ_NONE) continue;
-        bool element = u->f->part[reader] == NIZ_PART_ELEMENT && !u->f->group[group].folds;
+        bool element = niz_fuse_reads_elements(u, &u->reads.read[r]);
         latest = niz_fuse_later(latest, element ? group : group + 1);
     }
     return latest;
@@ -366,7 +377,7 @@ static bool niz_fuse_join(niz_fuser *u, uint32_t group, uint32_t id, niz_part_of
                           const niz_group *as)
 {
     niz_group *g = &u->f->group[group];
-    if (g->kind == NIZ_GROUP_ALONE) return niz_fuse_refuse(u, NULL);
+    if (g->kind == NIZ_GROUP_ALONE || g->kind == NIZ_GROUP_CHUNK) return niz_fuse_refuse(u, NULL);
     if (!niz_fuse_has_room(u, group, id)) return niz_fuse_refuse(u, "it is full");
     if ((part = niz_fuse_part_in(g, part, as)) == NIZ_PART_ALONE)
         return niz_fuse_refuse(u, g->dtype != as->dtype ? "it is of another type"
@@ -411,6 +422,33 @@ static bool niz_fuse_open(niz_fuser *u, uint32_t id, niz_part_of part, const niz
     return true;
 }
 
+/* Whether node id can read what it reads of chunk `group`: whole values and single elements of
+ * them. */
+static bool niz_fuse_reads_small(const niz_fuser *u, uint32_t group, uint32_t id)
+{
+    const niz_node *n = &u->w->g.node[id];
+    for (int i = 0; i < n->n_arg; i++) {
+        const niz_layout_of *x = &u->layout[n->arg[i]];
+        if (u->f->group_of[x->root] != group || niz_chunk_is_single(&x->view)) continue;
+        if (niz_shape_count(&x->view.shape) != niz_shape_count(u->w->g.node[x->root].shape))
+            return false;
+    }
+    return true;
+}
+
+/* Joins a small value to a chunk, if that is legal. */
+static bool niz_fuse_join_chunk(niz_fuser *u, uint32_t group, uint32_t id, niz_dtype dtype)
+{
+    niz_group *g = &u->f->group[group];
+    if (g->kind != NIZ_GROUP_CHUNK || g->dtype != dtype || !niz_fuse_reads_small(u, group, id) ||
+        !niz_chunks_reach(&u->chunks, g->first, u->chunks.ordinal[id], &g->cut))
+        return false;
+    u->f->group_of[id] = group;
+    u->f->part[id] = NIZ_PART_CHUNK;
+    g->n++;
+    return true;
+}
+
 /* How many groups back a node looks for one of its domain: keeps the sweep linear. */
 #define NIZ_FUSE_LOOK_BACK 16
 /* Refusals that are noted of a node at most. */
@@ -437,6 +475,28 @@ static bool niz_fuse_look_back(niz_fuser *u, uint32_t id, niz_part_of part, cons
     return true;
 }
 
+/* A nest that itself computes small values only (it reads them in a way no chunk can). */
+static bool niz_fuse_is_small_nest(const niz_fuser *u, uint32_t group)
+{
+    return niz_shape_count(&u->f->group[group].domain) <= NIZ_CHUNK_WIDTH;
+}
+
+/* Puts a small value into a chunk. */
+static bool niz_fuse_small(niz_fuser *u, uint32_t id, uint32_t latest, niz_dtype dtype)
+{
+    uint32_t now = u->f->n_groups;
+    for (uint32_t back = 1; back <= NIZ_FUSE_LOOK_BACK && back <= now; back++) {
+        if (latest != NIZ_NONE && now - back < latest) break;
+        if (niz_fuse_join_chunk(u, now - back, id, dtype)) return true;
+    }
+    if (!niz_fuse_open(u, id, NIZ_PART_CHUNK, &(niz_group){.dtype = dtype})) return false;
+    niz_group *g = &u->f->group[now];
+    g->kind = NIZ_GROUP_CHUNK;
+    g->first = u->chunks.ordinal[id];
+    g->cut = NIZ_NONE;
+    return true;
+}
+
 /* Puts a node into group `best` if that can be, or into one of its domain not far back, or alone.
  */
 static bool niz_fuse_node(niz_fuser *u, uint32_t id, uint32_t best)
@@ -452,7 +512,11 @@ static bool niz_fuse_node(niz_fuser *u, uint32_t id, uint32_t best)
     if (row) /* too small for a nest, but for its rows */
         as.domain = niz_shape_squeezed(n->shape), part = NIZ_PART_ELEMENT;
     best = niz_fuse_later(latest, best);
-    if ((can || row) && best < u->f->n_groups && niz_fuse_join(u, best, id, part, &as)) return true;
+    bool small = u->chunks.ordinal[id] != NIZ_NONE;
+    if ((can || row) && best < u->f->n_groups && !(small && niz_fuse_is_small_nest(u, best)) &&
+        niz_fuse_join(u, best, id, part, &as))
+        return true;
+    if (small) return niz_fuse_small(u, id, latest, as.dtype);
     if ((can || row) && !niz_fuse_look_back(u, id, part, &as, latest)) return false;
     if (u->f->group_of[id] != NIZ_NONE) return true;
     return niz_fuse_note(u, id, NIZ_NONE, alone) &&
@@ -483,7 +547,8 @@ static void niz_fuse_find_light(niz_fuser *u)
                               (leaf && niz_node_bytes(&u->w->g.node[root]) <= NIZ_LIGHT_BYTES));
             last = last && (leaf || u->light[root] != NIZ_LIGHT_NO);
         }
-        last = last && niz_op_form(n->op) == NIZ_FORM_MAP && u->writes[id] == NIZ_NONE;
+        last = last && niz_op_form(n->op) == NIZ_FORM_MAP && u->writes[id] == NIZ_NONE &&
+               u->chunks.ordinal[id] == NIZ_NONE;
         u->light[id] = first ? NIZ_LIGHT_FIRST : last ? NIZ_LIGHT_LAST : NIZ_LIGHT_NO;
     }
 }
@@ -521,11 +586,12 @@ static bool niz_fuse_sweep(niz_fuser *u)
     return ok;
 }
 
-/* A tile that finishes nothing is a plain contraction. */
-static void niz_fuse_drop_bare_tiles(niz_fusion *f)
+/* A tile that finishes nothing is a plain contraction; a small value alone is interpreted. */
+static void niz_fuse_drop_bare(niz_fusion *f)
 {
     for (uint32_t g = 0; g < f->n_groups; g++)
-        if (f->group[g].kind == NIZ_GROUP_TILE && f->group[g].n == 1)
+        if ((f->group[g].kind == NIZ_GROUP_TILE || f->group[g].kind == NIZ_GROUP_CHUNK) &&
+            f->group[g].n == 1)
             f->group[g] = (niz_group){.n = 1};
 }
 
@@ -597,7 +663,8 @@ static bool niz_fuse_arrays(niz_fuser *u)
     memset(u->writes, 0xff, sizeof *u->writes * n);
     for (int i = u->w->n_want; i < u->w->n_out; i++)
         u->writes[u->layout[u->w->out[i]].root] = (uint32_t)u->w->g.node[u->w->out[i]].attr[0];
-    return niz_reads_find(u->w, u->layout, &u->reads);
+    return niz_chunks_mark(u->z, u->w, u->layout, &u->chunks) &&
+           niz_reads_find(u->w, u->layout, &u->reads);
 }
 
 bool niz_fuse(niz *z, const niz_work *w, const niz_layout_of *layout, niz_map_getter *map,
@@ -609,9 +676,10 @@ bool niz_fuse(niz *z, const niz_work *w, const niz_layout_of *layout, niz_map_ge
     bool ok = niz_fuse_arrays(&u);
     if (ok) {
         niz_fuse_find_light(&u);
+        niz_chunks_number(w, layout, u.light, &u.chunks);
         ok = niz_fuse_sweep(&u) && niz_fuse_members(z, w->g.n, f) &&
              niz_fuse_recompute(z, w, layout, map, state, f);
-        niz_fuse_drop_bare_tiles(f);
+        niz_fuse_drop_bare(f);
     }
     ok = ok && niz_fuse_members(z, w->g.n, f);
     if (ok) niz_fuse_drop_short_rows(&u);
@@ -619,6 +687,7 @@ bool niz_fuse(niz *z, const niz_work *w, const niz_layout_of *layout, niz_map_ge
     niz_free(z, u.writes);
     niz_free(z, u.light);
     niz_free(z, u.stack);
+    niz_chunks_free(z, &u.chunks);
     if (!ok) niz_fusion_free(z, f);
     return ok;
 }

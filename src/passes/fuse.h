@@ -20,7 +20,8 @@ typedef enum niz_part_of {
     NIZ_PART_TILE,    /* the contraction or convolution that the group finishes */
     NIZ_PART_ELEMENT, /* a value at every element of the domain */
     NIZ_PART_REDUCE,  /* folds the elements along the domain's axis `fold` to one value */
-    NIZ_PART_ROW      /* such a value: once a row, or once a column */
+    NIZ_PART_ROW,     /* such a value: once a row, or once a column */
+    NIZ_PART_CHUNK    /* in straight-line code */
 } niz_part_of;
 
 /** What kernel computes a group. */
@@ -29,7 +30,8 @@ typedef enum niz_group_kind {
     NIZ_GROUP_ROWS,    /* swept along the last axis: folds give one value a row */
     NIZ_GROUP_FLAT,    /* one long row, cut among threads */
     NIZ_GROUP_COLUMNS, /* swept along an earlier axis: folds give one value a column */
-    NIZ_GROUP_TILE     /* rectangles of results of one contraction or convolution */
+    NIZ_GROUP_TILE,    /* rectangles of results of one contraction or convolution */
+    NIZ_GROUP_CHUNK    /* straight-line code over values of few elements: no domain */
 } niz_group_kind;
 
 /** Nodes computed together. */
@@ -42,6 +44,7 @@ typedef struct niz_group {
     int tail;               /* in a TILE a row is that many axes, all others the last alone */
     uint32_t n, n_rows;     /* nodes; those that are no elements */
     uint32_t values, reads; /* at most so many of each */
+    uint32_t first, cut;    /* of a CHUNK: see niz_chunks_reach */
     uint64_t seen;          /* bits of its nodes and of what they read */
 } niz_group;
 
@@ -110,5 +113,34 @@ static inline uint32_t niz_fusion_tile(const niz_fusion *f, uint32_t g)
     while (f->part[f->member[k]] != NIZ_PART_TILE) k++;
     return f->member[k];
 }
+
+/** The dtype of all floating operands and of the result; false if there are others than bool and
+ *  one floating dtype. */
+bool niz_fuse_dtypes(const niz_graph *g, const niz_node *n, niz_dtype *dtype);
+
+/* ---- small values (chunk.c) ------------------------------------------------------------------ */
+
+#define NIZ_CHUNK_WIDTH 16 /* elements: the lanes of the summation order */
+
+/** The nodes that may stand in straight-line code, numbered in the order in which they are grouped.
+ */
+typedef struct niz_chunks {
+    uint32_t n;
+    uint32_t *ordinal; /* of each node: its number, or NIZ_NONE */
+    uint32_t *at;      /* of each number: operations before it */
+    uint64_t *hash;    /* of each number: of what it computes from what */
+} niz_chunks;
+
+/** Finds them; false (error set) without memory.  Then numbers them: first those marked in first.
+ */
+bool niz_chunks_mark(niz *z, const niz_work *w, const niz_layout_of *layout, niz_chunks *c);
+void niz_chunks_number(const niz_work *w, const niz_layout_of *layout, const uint8_t *first,
+                       niz_chunks *c);
+void niz_chunks_free(niz *z, niz_chunks *c);
+/** Whether a chunk whose first node is number `first` still takes number `ordinal`.  *cut is
+ *  NIZ_NONE until the chunk's end is known. */
+bool niz_chunks_reach(const niz_chunks *c, uint32_t first, uint32_t ordinal, uint32_t *cut);
+/** Whether all elements of a view are one. */
+bool niz_chunk_is_single(const niz_view *v);
 
 #endif

@@ -88,6 +88,7 @@ static bool niz_again_readers_of(const niz_again *a, uint32_t r, uint32_t u, uin
         int i = 0;
         while (i < *n && group[i] != g) i++;
         if (i == *n && !niz_fusion_computes(a->f, r, g)) {
+            if (a->f->group[g].kind == NIZ_GROUP_CHUNK) return false;
             if (*n == NIZ_AGAIN_GROUPS) return false;
             group[(*n)++] = g;
         }
@@ -96,11 +97,13 @@ static bool niz_again_readers_of(const niz_again *a, uint32_t r, uint32_t u, uin
     }
 }
 
-/* The groups that load value r; false if they are too many. */
+/* The groups that load value r; false if they are too many, or have to do with chunks, where values
+ * are small and all stand once. */
 static bool niz_again_readers(const niz_again *a, uint32_t r, uint32_t group[NIZ_AGAIN_GROUPS],
                               int *n)
 {
     *n = 0;
+    if (a->f->part[r] == NIZ_PART_CHUNK) return false;
     if (a->first_user[r + 1] - a->first_user[r] > NIZ_AGAIN_USERS) return false;
     for (uint32_t i = a->first_user[r]; i < a->first_user[r + 1]; i++)
         if (!niz_again_readers_of(a, r, a->user[i], group, n)) return false;
