@@ -18,7 +18,11 @@ static niz *open_with(const char *jit, const char *isa, int threads)
         setenv("NIZ_ISA", isa, 1);
     else
         unsetenv("NIZ_ISA");
-    niz *z = niz_open(&(niz_options){.threads = threads});
+    /* the environment is read at the first run, when another context may have changed it */
+    niz_jit_mode mode = !strcmp(jit, "off")    ? NIZ_JIT_OFF
+                        : !strcmp(jit, "sync") ? NIZ_JIT_SYNC
+                                               : NIZ_JIT_ASYNC;
+    niz *z = niz_open(&(niz_options){.threads = threads, .jit = mode});
     ck_assert_ptr_nonnull(z);
     NIZ_STEP(z); /* the variables are read when something runs first */
     ck_assert(niz_item(niz_neg(niz_scalar(z, NIZ_F32, 1))) == -1);
