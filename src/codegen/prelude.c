@@ -10,6 +10,7 @@
 #include "codegen/vector.h"
 #include "codegen/math.h"
 #include "codegen/kernel.h"
+#include "codegen/straight.h"
 
 #define NIZ_EMBED(name, file)                                                                      \
     __asm__(".section .rodata\n" #name ":\n.incbin \"" NIZ_CODEGEN_DIR "/" file "\"\n.byte 0\n"    \
