@@ -22,20 +22,24 @@ static int64_t integer_at(const niz_idx *idx, int64_t i)
     return idx->dtype == NIZ_U8 ? ((const uint8_t *)idx->data)[i] : ((const int32_t *)idx->data)[i];
 }
 
+/* One loop a type, so that each is a loop over vectors. */
+#define CONVERT(T, expression)                                                                     \
+    do {                                                                                           \
+        const T *from = idx->data;                                                                 \
+        for (int64_t i = 0; i < idx->count; i++) x[i] = (expression);                              \
+    } while (0)
+
 /* The elements as f32 [count]; bytes become 0 .. 1. */
 static float *to_floats(niz *z, const niz_idx *idx)
 {
-    float *x = niz_memory_array(z, NULL, idx->count, sizeof *x);
+    float *restrict x = niz_memory_array(z, NULL, idx->count, sizeof *x);
     if (!x) return NULL;
-    for (int64_t i = 0; i < idx->count; i++)
-        if (idx->dtype == NIZ_U8)
-            x[i] = (float)((const uint8_t *)idx->data)[i] / 255.0f;
-        else if (idx->dtype == NIZ_I32)
-            x[i] = (float)((const int32_t *)idx->data)[i];
-        else if (idx->dtype == NIZ_F32)
-            x[i] = ((const float *)idx->data)[i];
-        else
-            x[i] = (float)((const double *)idx->data)[i];
+    switch (idx->dtype) {
+    case NIZ_U8: CONVERT(uint8_t, (float)from[i] / 255.0f); break;
+    case NIZ_I32: CONVERT(int32_t, (float)from[i]); break;
+    case NIZ_F32: CONVERT(float, from[i]); break;
+    default: CONVERT(double, (float)from[i]);
+    }
     return x;
 }
 
