@@ -49,6 +49,8 @@ typedef struct kernel {
     size_t scratch_bytes; /* a thread */
     int64_t units;
     int threads;
+    niz *z;
+    struct niz_pool *pool;
 } kernel;
 
 static niz_loop_space axis(int64_t size, int64_t first, int64_t second)
@@ -70,7 +72,7 @@ static void kernel_run(gemm *g)
 {
     kernel *c = g->own;
     c->g = g;
-    niz_parallel(c->threads, c->units, kernel_piece, c);
+    niz_parallel(c->pool, c->threads, c->units, kernel_piece, c);
 }
 
 static bool kernel_open(gemm *g)
@@ -89,12 +91,16 @@ static bool kernel_open(gemm *g)
     c->scratch_bytes = (c->loops->contract_scratch(&c->loop) + 63) / 64 * 64;
     c->scratch = aligned_alloc(64, c->scratch_bytes * (size_t)c->threads);
     g->own = c;
-    return c->scratch != NULL;
+    c->z = niz_open(NULL);
+    c->pool = c->z && c->threads > 1 ? niz_pool_open(c->z, c->threads) : NULL;
+    return c->scratch && c->z && (c->pool || c->threads == 1);
 }
 
 static void kernel_close(gemm *g)
 {
     kernel *c = g->own;
+    niz_pool_close(c->z, c->pool);
+    niz_close(c->z);
     free(c->scratch);
     free(c);
 }

@@ -4,6 +4,10 @@
  * SPDX-License-Identifier: MIT */
 #include <pthread.h>
 
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include "util.h"
 
 typedef struct job {
@@ -56,8 +60,10 @@ static void expect_alone(const job *j)
 
 START_TEST(two_contexts_run_in_two_threads)
 {
-    job j[4] = {{.seed = 1, .threads = 1, .steps = 8}, {.seed = 2, .threads = 1, .steps = 9},
-                {.seed = 1, .threads = 1, .steps = 8}, {.seed = 3, .threads = 1, .steps = 7}};
+    job j[4] = {{.seed = 1, .threads = 1, .steps = 8},
+                {.seed = 2, .threads = 1, .steps = 9},
+                {.seed = 1, .threads = 1, .steps = 8},
+                {.seed = 3, .threads = 1, .steps = 7}};
     at_once(j, 4);
     for (int i = 0; i < 4; i++) expect_alone(&j[i]);
     ck_assert_str_eq(j[0].hash, j[2].hash);
@@ -107,8 +113,76 @@ START_TEST(a_context_may_change_its_thread)
 }
 END_TEST
 
+/* ---- a context's own threads -------------------------------------------------------------------
+ */
+
+static double sum_of_many(niz *z, double add)
+{
+    NIZ_STEP(z);
+    niz_t x = niz_add(niz_iota(z, NIZ_F64, NIZ_SHAPE(1 << 19), 0), add);
+    return niz_item(niz_sum(niz_sqrt(niz_abs(x))));
+}
+
+/* The child has a copy of the context and none of its threads: it does all work itself. */
+START_TEST(a_forked_process_goes_on_alone)
+{
+    niz *z = niz_open(&(niz_options){.threads = 4});
+    double before = sum_of_many(z, 1);
+    pid_t child = fork();
+    if (child == 0) {
+        bool same = sum_of_many(z, 1) == before && sum_of_many(z, 2) != before;
+        niz_close(z);
+        _exit(same ? 0 : 1);
+    }
+    int status = -1;
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    ck_assert(sum_of_many(z, 1) == before);
+    niz_close(z);
+}
+END_TEST
+
+/* Threads sleep between far-apart runs and are woken again; far more threads than cores. */
+START_TEST(threads_sleep_and_wake)
+{
+    niz *z = niz_open(&(niz_options){.threads = 13}), *one = niz_open(&(niz_options){.threads = 1});
+    for (int i = 0; i < 40; i++) {
+        ck_assert(sum_of_many(z, i) == sum_of_many(one, i));
+        if (i % 4 == 0) usleep(1000 * (i % 3));
+    }
+    niz_close(z);
+    niz_close(one);
+}
+END_TEST
+
+/* Signals go to the program's own threads: the pool's block them all. */
+static volatile sig_atomic_t signals;
+static pthread_t here;
+static void on_signal(int number)
+{
+    (void)number;
+    if (pthread_equal(pthread_self(), here)) signals++;
+}
+
+START_TEST(signals_do_not_reach_the_threads)
+{
+    here = pthread_self();
+    signal(SIGUSR1, on_signal);
+    niz *z = niz_open(&(niz_options){.threads = 4});
+    for (int i = 0; i < 20; i++) {
+        sum_of_many(z, i);
+        kill(getpid(), SIGUSR1);
+    }
+    ck_assert_int_eq(signals, 20);
+    niz_close(z);
+    signal(SIGUSR1, SIG_DFL);
+}
+END_TEST
+
 int main(void)
 {
-    UTIL_MAIN("threads", two_contexts_run_in_two_threads, any_number_of_threads_gives_the_same_bits,
-              threaded_contexts_run_at_once, a_context_may_change_its_thread);
+    UTIL_MAIN("threads", a_forked_process_goes_on_alone, threads_sleep_and_wake,
+              signals_do_not_reach_the_threads, two_contexts_run_in_two_threads,
+              any_number_of_threads_gives_the_same_bits, threaded_contexts_run_at_once,
+              a_context_may_change_its_thread);
 }

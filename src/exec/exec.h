@@ -163,6 +163,7 @@ typedef struct niz_program {
     int64_t *constant;   /* literals, eight bytes each, in their own dtype */
     niz_address *commit; /* of assignments: to be copied to the parameter; base NIZ_NONE: no */
     int64_t arena_bytes, scratch_bytes, naive_bytes;
+    double most_work; /* of any task */
 } niz_program;
 
 typedef struct niz_plan {
@@ -207,6 +208,7 @@ typedef struct niz_exec {
     struct niz_jit *jit;         /* NULL: off */
     struct niz_profile *profile; /* NULL: off */
     niz_fn *functions;           /* fixed ones, the newest first */
+    struct niz_pool *pool;       /* of threads; NULL until several are needed */
     struct niz_pass_total {
         int64_t nodes_in, nodes_out;
         double seconds;
@@ -298,9 +300,12 @@ bool niz_plan_run(niz_exec *e, niz_recording *r, niz_plan *plan, const niz_bind 
 /** The values that the live part has now, for a plan of it.  False: error set. */
 bool niz_run_bind(niz_exec *e, const niz_recording *r, const niz_plan *plan, niz_bind *bind);
 
-/** Runs f on pieces of [0, units) by up to `threads` threads. */
+/** Runs f on pieces of [0, units) by up to `threads` threads of a pool (one needs none). */
 typedef void niz_piece(void *state, int thread, int64_t begin, int64_t end);
-void niz_parallel(int threads, int64_t units, niz_piece *f, void *state);
+void niz_parallel(struct niz_pool *pool, int threads, int64_t units, niz_piece *f, void *state);
+/** A pool with room for `threads` threads, the caller's among them.  NULL: error set. */
+struct niz_pool *niz_pool_open(niz *z, int threads);
+void niz_pool_close(niz *z, struct niz_pool *p);
 /** Threads to use, from the options, NIZ_THREADS and the machine. */
 int niz_thread_count(const niz_options *o);
 

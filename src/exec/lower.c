@@ -438,6 +438,8 @@ bool niz_lower(niz_exec *e, niz_plan *plan, niz_program *program, const niz_work
     if (ok)
         program->base[program->n_bases++] = (niz_base){NIZ_HOME_ARENA, program->arena_bytes, false};
     ok = ok && (o ? niz_lower_groups(&l, o) : niz_lower_nodes(&l));
+    for (size_t i = 0; i < program->n_tasks; i++)
+        if (program->task[i].work > program->most_work) program->most_work = program->task[i].work;
     niz_free(e->z, l.base);
     return ok;
 }

@@ -15,6 +15,7 @@ static void niz_exec_free(niz *z, void *state)
 {
     niz_exec *e = state;
     niz_stats_print(e);
+    niz_pool_close(z, e->pool);
     niz_profile_close(e->profile);
     niz_fns_free(e);
     niz_plans_free(e);

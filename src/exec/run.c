@@ -14,9 +14,8 @@
 #include "codegen/nest.h"
 #include "exec/profile.h"
 
-#define NIZ_GRAIN                                                                                  \
-    200000.0 /* elements' operations below which a thread does not pay: about 30 us                \
-              */
+/* Elements' operations below which another thread does not pay: about 8 us. */
+#define NIZ_GRAIN 50000.0
 
 typedef struct niz_run_state {
     niz_exec *e;
@@ -202,8 +201,18 @@ static bool niz_run_grow(niz *z, void **p, size_t *have, size_t need)
     return true;
 }
 
+/* How many threads a task of so much work is worth. */
+static int niz_run_threads(const niz_exec *e, double work)
+{
+    double most = 1 + work / NIZ_GRAIN;
+    return most < e->threads ? (int)most : e->threads;
+}
+
 static bool niz_run_memory(niz_exec *e, const niz_program *p)
 {
+    if (!e->pool && niz_run_threads(e, p->most_work) > 1 &&
+        !(e->pool = niz_pool_open(e->z, e->threads)))
+        return false;
     size_t scratch = ((size_t)p->scratch_bytes + 63) & ~(size_t)63, all = 0;
     if (scratch > e->scratch_bytes || !e->scratch) {
         e->scratch_bytes = 0;
@@ -305,10 +314,9 @@ static bool niz_run_task(niz_run_state *s)
             s->x[i] = t->loop.eval->x[i];
             s->x[i].data = s->buffer[i];
         }
-    double most = 1 + t->work / NIZ_GRAIN;
-    int threads = most < s->e->threads ? (int)most : s->e->threads;
+    int threads = niz_run_threads(s->e, t->work);
     double begin = s->e->profile ? niz_profile_now(s->e->profile) : 0;
-    niz_parallel(threads, t->units, niz_run_piece, s);
+    niz_parallel(s->e->pool, threads, t->units, niz_run_piece, s);
     if (s->e->profile)
         niz_profile_task(s->e->profile, &s->program->task[t - s->program->task], niz_run_place(s),
                          threads, begin);
