@@ -137,7 +137,9 @@ bool niz_chunk_task(niz_chunk_writer *s, const niz_nest_env *env, const bool *in
     niz_chunk_addresses(l, &c->in, t->buffer + n);
     niz_chunk_addresses(l, &c->out, t->buffer + n + c->in.n);
     niz_lower_scratch(l, 8 * (int64_t)(2 + n + c->in.n + c->out.n));
-    return !s->e->z->status;
+    const uint32_t *start = env->fusion->start + g;
+    return niz_lower_describe(l, t, start[1] - start[0], env->fusion->member + start[0]) &&
+           !s->e->z->status;
 }
 
 void niz_chunk_writer_free(niz_chunk_writer *s)

@@ -93,7 +93,8 @@ static void niz_trace_task(niz_profile *p, const niz_task *t, const niz_place *p
     niz_place_text(place, where, sizeof where);
     niz_trace_event(p, t->label, begin, end);
     fprintf(p->trace, "\", \"args\": {\"compiled\": %s, \"threads\": %d, \"at\": \"",
-            t->kind == NIZ_TASK_NEST || t->finish ? "true" : "false", threads);
+            t->kind == NIZ_TASK_NEST || t->kind == NIZ_TASK_CHUNK || t->finish ? "true" : "false",
+            threads);
     niz_trace_text(p->trace, where[0] ? where + strlen(" at ") : "");
     fputs("\"}}", p->trace);
 }

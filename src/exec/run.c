@@ -300,13 +300,9 @@ static bool niz_run_trap(const niz_run_state *s)
 
 /* ---- the run -------------------------------------------------------------------------------- */
 
-static bool niz_run_task(niz_run_state *s)
+static void niz_run_pieces(niz_run_state *s, int threads)
 {
     const niz_task *t = s->task;
-    if (t->kind == NIZ_TASK_CHUNK) {
-        niz_run_chunk(s);
-        return true;
-    }
     for (int i = 0; i < t->n; i++)
         s->buffer[i] = (char *)s->e->base[t->buffer[i].base] + t->buffer[i].bytes;
     if (t->kind == NIZ_TASK_EVAL)
@@ -314,12 +310,20 @@ static bool niz_run_task(niz_run_state *s)
             s->x[i] = t->loop.eval->x[i];
             s->x[i].data = s->buffer[i];
         }
-    int threads = niz_run_threads(s->e, t->work);
-    double begin = s->e->profile ? niz_profile_now(s->e->profile) : 0;
     niz_parallel(s->e->pool, threads, t->units, niz_run_piece, s);
-    if (s->e->profile)
-        niz_profile_task(s->e->profile, &s->program->task[t - s->program->task], niz_run_place(s),
-                         threads, begin);
+}
+
+static bool niz_run_task(niz_run_state *s, niz_task *t)
+{
+    niz_profile *profile = s->e->profile;
+    int threads = niz_run_threads(s->e, t->work);
+    double begin = profile ? niz_profile_now(profile) : 0;
+    s->task = t;
+    if (t->kind == NIZ_TASK_CHUNK)
+        niz_run_chunk(s);
+    else
+        niz_run_pieces(s, threads);
+    if (profile) niz_profile_task(profile, t, niz_run_place(s), threads, begin);
     if (s->failed) return niz_run_bad_index(s);
     return !s->e->z->options.trap_nan || niz_run_trap(s);
 }
@@ -333,10 +337,8 @@ bool niz_plan_run(niz_exec *e, niz_recording *r, niz_plan *plan, const niz_bind 
     e->z->stats.runs_compiled += p == &plan->compiled;
     niz_run_bases(e, r, p, bind, out);
     niz_run_state s = {.e = e, .bind = bind, .program = p};
-    for (size_t i = 0; i < p->n_tasks; i++) {
-        s.task = &p->task[i];
-        if (!niz_run_task(&s)) return false;
-    }
+    for (size_t i = 0; i < p->n_tasks; i++)
+        if (!niz_run_task(&s, &p->task[i])) return false;
     for (int i = plan->n_want; i < plan->n_out; i++) {
         niz_address a = p->commit[i];
         if (a.base == NIZ_NONE || !plan->out_bytes[i]) continue;

@@ -68,7 +68,12 @@ static void niz_explain_refusals(FILE *out, const niz_fusion *f, uint32_t id)
 static void niz_explain_group(FILE *out, const niz_work *w, const niz_fusion *f, const bool *stored,
                               uint32_t g)
 {
-    static const char *const part[] = {"", ", tile", ", element", ", reduce", ", row"};
+    static const char *const part[] = {[NIZ_PART_ALONE] = "",
+                                       [NIZ_PART_TILE] = ", tile",
+                                       [NIZ_PART_ELEMENT] = ", element",
+                                       [NIZ_PART_REDUCE] = ", reduce",
+                                       [NIZ_PART_ROW] = ", row",
+                                       [NIZ_PART_CHUNK] = ""};
     for (uint32_t k = f->start[g]; k < f->start[g + 1]; k++) {
         uint32_t id = f->member[k];
         bool mine = f->group_of[id] == g;
@@ -83,7 +88,9 @@ static void niz_explain_group(FILE *out, const niz_work *w, const niz_fusion *f,
 void niz_fusion_print(FILE *out, const niz_work *w, const niz_layout_of *layout,
                       const niz_fusion *f, const bool *stored)
 {
-    static const char *const kind[] = {"alone", "rows", "flat", "columns", "tile"};
+    static const char *const kind[] = {
+        [NIZ_GROUP_ALONE] = "alone",     [NIZ_GROUP_ROWS] = "rows", [NIZ_GROUP_FLAT] = "flat",
+        [NIZ_GROUP_COLUMNS] = "columns", [NIZ_GROUP_TILE] = "tile", [NIZ_GROUP_CHUNK] = "chunk"};
     double saved = 0;
     uint32_t nodes = 0, groups = 0;
     for (uint32_t g = 0; g < f->n_groups; g++) {
