@@ -37,7 +37,7 @@ niz_name niz_emit_name(const niz_emitter *e, uint16_t i, int p)
 
 const char *niz_emit_type(const niz_emitter *e, const niz_nest_value *v)
 {
-    return v->dtype == NIZ_BOOL ? e->M : e->V;
+    return v->dtype == e->n->dtype ? e->V : e->M; /* truth, or an index */
 }
 
 /* ---- expressions ----------------------------------------------------------------------------- */
@@ -117,15 +117,40 @@ void niz_emit_map(niz_emitter *e, const niz_nest_value *v, int p)
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
+static bool niz_emit_is_index(niz_dtype dtype)
+{
+    return dtype == NIZ_I32 || dtype == NIZ_I64;
+}
+
 /* An access' pointer: p for the line at hand of columns, a for the rest. */
 static char niz_emit_pointer(const niz_emitter *e, const niz_access *a)
 {
     return e->n->kind == NIZ_GROUP_COLUMNS && !a->row ? 'p' : 'a';
 }
 
+/* Where the strip's columns, or the row, have their index: in lanes as wide as the nest's.  An
+ * index too large for them is outside its axis, so the run has failed before. */
+static void niz_emit_load_index(niz_emitter *e, const niz_nest_value *v, int p, bool tail)
+{
+    const niz_access *a = &e->n->access[v->access];
+    char step[24] = "1", m[16] = "m";
+    if (!v->wide) {
+        fprintf(e->f, "niz_splat_%s(*a%u%s)", e->i, v->access, e->of);
+        return;
+    }
+    if (a->inner != 1) snprintf(step, sizeof step, "s%u", v->access);
+    if (!tail) snprintf(m, sizeof m, "%d", e->parts * e->lanes);
+    fprintf(e->f, "niz_index_%s_%s(a%u%s + j * %s, %s, %s, %d)", niz_dtype_name(v->dtype), e->t,
+            v->access, e->of, step, step, m, p);
+}
+
 void niz_emit_load(niz_emitter *e, const niz_nest_value *v, int p, bool tail)
 {
     const niz_access *a = &e->n->access[v->access];
+    if (niz_emit_is_index(v->dtype)) {
+        niz_emit_load_index(e, v, p, tail);
+        return;
+    }
     const char *mask = v->dtype == NIZ_BOOL ? "mask_" : "";
     char at = niz_emit_pointer(e, a);
     if (!v->wide && *mask)
@@ -144,6 +169,16 @@ void niz_emit_load(niz_emitter *e, const niz_nest_value *v, int p, bool tail)
     else
         fprintf(e->f, "niz_%spart_load_%s(%c%u%s + j * s%u, s%u, %d, %d)", mask, e->t, at,
                 v->access, e->of, v->access, v->access, e->parts * e->lanes, p);
+}
+
+/* Whether lanes are in the place that an index says: along the row, or of columns at line i. */
+static void niz_emit_hit(niz_emitter *e, const niz_nest_value *v, int p)
+{
+    niz_name x = niz_emit_name(e, v->x[0], p);
+    if (e->n->kind == NIZ_GROUP_COLUMNS)
+        fprintf(e->f, "(%s)(niz_splat_%s(i) == %s)", e->M, e->i, x.text);
+    else
+        fprintf(e->f, "(%s)(niz_places_%s(j, %d) == %s)", e->M, e->t, p, x.text);
 }
 
 void niz_emit_store(niz_emitter *e, const niz_nest_store *s, bool tail)
@@ -233,6 +268,8 @@ static void niz_emit_value(niz_emitter *e, int i, int stage, bool tail)
             fputc(')', e->f);
         } else if (v->kind == NIZ_NEST_LOAD) {
             niz_emit_load(e, v, p, tail);
+        } else if (v->kind == NIZ_NEST_HIT) {
+            niz_emit_hit(e, v, p);
         } else {
             niz_emit_map(e, v, p);
         }
@@ -500,6 +537,17 @@ static void niz_emit_strides(niz_emitter *e)
     }
 }
 
+/* The type of elements in memory. */
+static const char *niz_emit_memory(const niz_emitter *e, niz_dtype dtype)
+{
+    switch (dtype) {
+    case NIZ_BOOL: return "signed char";
+    case NIZ_I32: return "__INT32_TYPE__";
+    case NIZ_I64: return "__INT64_TYPE__";
+    default: return e->S;
+    }
+}
+
 void niz_emit_pointers(niz_emitter *e)
 {
     const niz_nest *n = e->n;
@@ -511,7 +559,7 @@ void niz_emit_pointers(niz_emitter *e)
                   : "    const long i%d%s = q%s;\n",
                 d, e->of, e->of, sizes + d, e->of, sizes + d);
     for (int a = 0; a < n->n_accesses; a++, k += sizes + n->rank) {
-        const char *type = n->access[a].dtype == NIZ_BOOL ? "signed char" : e->S;
+        const char *type = niz_emit_memory(e, n->access[a].dtype);
         const char *constant = niz_emit_is_stored(n, a) ? "" : "const ";
         fprintf(e->f, "    %s%s *const a%d%s = (%s%s *)b[%d]", constant, type, a, e->of, constant,
                 type, a);

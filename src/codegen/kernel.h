@@ -42,6 +42,15 @@ NIZ_TAIL(float, niz_vf, niz_vi, f32, NIZ_LANES_F32)
 NIZ_TAIL(double, niz_vd, niz_vl, f64, NIZ_LANES_F64)
 #endif
 
+/* Indices in lanes; what does not fit them is of no use. */
+#define NIZ_INDEX(T, t, M, I, f, L)                                                                \
+    NIZ_VEC M niz_index_##t##_##f(const T *x, long s, long m, int p)                               \
+    {                                                                                              \
+        M v = {0};                                                                                 \
+        for (int l = 0; l < L && p * L + l < m; l++) v[l] = (I)x[(p * L + l) * s];                 \
+        return v;                                                                                  \
+    }
+
 #define NIZ_KERNEL(S, V, M, I, f, i, L)                                                            \
     typedef signed char niz_b_##f __attribute__((vector_size(L)));                                \
     typedef niz_b_##f niz_b_mem_##f __attribute__((aligned(1), may_alias));                       \
@@ -52,6 +61,15 @@ NIZ_TAIL(double, niz_vd, niz_vl, f64, NIZ_LANES_F64)
         for (int l = 0; l < L; l++) lane[l] = (I)(p * L + l);                                      \
         return (M)(lane < niz_splat_##i((I)m));                                                    \
     }                                                                                              \
+    /* places in a row of part p of the strip at j */                                              \
+    NIZ_VEC M niz_places_##f(long j, int p)                                                        \
+    {                                                                                              \
+        M lane = {0};                                                                              \
+        for (int l = 0; l < L; l++) lane[l] = (I)(p * L + l);                                      \
+        return lane + niz_splat_##i((I)j);                                                         \
+    }                                                                                              \
+    NIZ_INDEX(__INT32_TYPE__, i32, M, I, f, L)                                                     \
+    NIZ_INDEX(__INT64_TYPE__, i64, M, I, f, L)                                                     \
     NIZ_VEC V niz_part_load_##f(const S *x, long s, long m, int p)                                 \
     {                                                                                              \
         S t[L] = {0};                                                                              \

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/type.h"
+#include "ops/families.h"
 
 typedef struct niz_builder {
     const niz_nest_env *env;
@@ -162,6 +163,23 @@ static uint16_t niz_build_fold(niz_builder *b, const niz_node *n, uint16_t x)
     return niz_value_add(b, v);
 }
 
+/* index, a, b: a in the index' place, else b. */
+static uint16_t niz_build_choice(niz_builder *b, const uint16_t *x)
+{
+    const niz_nest_value *v = b->n->value;
+    niz_nest_value hit = {.kind = NIZ_NEST_HIT,
+                          .dtype = NIZ_BOOL,
+                          .wide = b->n->kind != NIZ_GROUP_COLUMNS || v[x[0]].wide,
+                          .x = {x[0]}};
+    niz_nest_value y = {.kind = NIZ_NEST_MAP,
+                        .code = NIZ_MAP_SELECT,
+                        .dtype = b->n->dtype,
+                        .wide = hit.wide || v[x[1]].wide || v[x[2]].wide,
+                        .x = {niz_value_add(b, hit), x[1], x[2]}};
+    y.stage = v[x[1]].stage > v[x[2]].stage ? v[x[1]].stage : v[x[2]].stage;
+    return niz_value_add(b, y);
+}
+
 /* The first value of a tile's nest, loaded through its first access: the contraction's results. */
 static void niz_build_tile(niz_builder *b, uint32_t id)
 {
@@ -184,6 +202,9 @@ static bool niz_build_node(niz_builder *b, uint32_t id)
     } else if (part == NIZ_PART_REDUCE) {
         s = b->env->w->g.node[n->arg[0]].shape;
         result = niz_build_fold(b, n, niz_operand_value(b, n->arg[0], s, false));
+    } else if (n->op == &niz_op_choose) {
+        for (int i = 0; i < 3; i++) x[i] = niz_operand_value(b, n->arg[i], s, false);
+        result = niz_build_choice(b, x);
     } else {
         const niz_map *map = b->env->map(b->env->state, id);
         if (!map) return false;
@@ -240,9 +261,12 @@ static void niz_build_collapse_columns(niz_nest *n)
     }
 }
 
-/* A nest of elements only, walked by all accesses as one long row, is flat. */
+/* A nest of elements only, walked by all accesses as one long row, is flat; but places in rows
+ * stay what they are. */
 static void niz_build_flatten(niz_nest *n)
 {
+    for (int i = 0; i < n->n_values; i++)
+        if (n->value[i].kind == NIZ_NEST_HIT) return;
     bool columns = n->kind == NIZ_GROUP_COLUMNS && n->rank == 0;
     bool flat = n->n_stages == 1 && (columns || (n->kind == NIZ_GROUP_ROWS && n->rank == 1));
     for (int a = 0; a < n->n_accesses && flat; a++) {
@@ -432,16 +456,31 @@ int64_t niz_nest_elements(const niz_nest *n)
 /* ---- checking and printing --------------------------------------------------------------------
  */
 
+static int niz_value_arity(const niz_nest_value *v)
+{
+    if (v->kind == NIZ_NEST_MAP) return niz_map_arity((niz_map_code)v->code);
+    return v->kind != NIZ_NEST_LOAD;
+}
+
+/* Whether a value may be of its dtype; an index is read by hits alone. */
+static bool niz_value_has_dtype(const niz_nest *n, const niz_nest_value *v)
+{
+    if (v->kind == NIZ_NEST_HIT)
+        return v->dtype == NIZ_BOOL && n->value[v->x[0]].row &&
+               !niz_dtype_is_float(n->value[v->x[0]].dtype);
+    if (v->kind == NIZ_NEST_LOAD && (v->dtype == NIZ_I32 || v->dtype == NIZ_I64)) return v->row;
+    return v->dtype == n->dtype || v->dtype == NIZ_BOOL;
+}
+
 const char *niz_nest_verify(const niz_nest *n, char *why, size_t size)
 {
     for (int i = 0; i < n->n_values; i++) {
         const niz_nest_value *v = &n->value[i];
-        int arity = v->kind == NIZ_NEST_MAP ? niz_map_arity((niz_map_code)v->code)
-                                            : v->kind == NIZ_NEST_FOLD;
+        int arity = niz_value_arity(v);
         const char *fault = v->kind == NIZ_NEST_LOAD && v->access >= n->n_accesses
                                 ? "no such access"
-                            : v->dtype != n->dtype && v->dtype != NIZ_BOOL ? "a wrong dtype"
-                                                                           : NULL;
+                            : niz_value_has_dtype(n, v) ? NULL
+                                                        : "a wrong dtype";
         for (int a = 0; a < arity && !fault; a++) {
             const niz_nest_value *x = &n->value[v->x[a]];
             if (v->x[a] >= i)
@@ -464,6 +503,7 @@ static const char *niz_value_name(const niz_nest_value *v)
 {
     static const char *const fold[] = {"sum", "prod", "max", "min"};
     return v->kind == NIZ_NEST_LOAD  ? "load"
+           : v->kind == NIZ_NEST_HIT ? "hit"
            : v->kind == NIZ_NEST_MAP ? niz_map_code_name((niz_map_code)v->code)
                                      : fold[v->code];
 }
@@ -480,8 +520,7 @@ void niz_nest_print(FILE *f, const niz_nest *n)
     fprintf(f, "nest %s %s outer %d\n", niz_dtype_name(n->dtype), kind[n->kind], n->rank);
     for (int i = 0; i < n->n_values; i++) {
         const niz_nest_value *v = &n->value[i];
-        int arity = v->kind == NIZ_NEST_MAP ? niz_map_arity((niz_map_code)v->code)
-                                            : v->kind == NIZ_NEST_FOLD;
+        int arity = niz_value_arity(v);
         fprintf(f, "  %%%d = %s.%s", i, niz_value_name(v), niz_nest_what(n, v->row, v->wide));
         if (v->kind == NIZ_NEST_LOAD) fprintf(f, " @%u", v->access);
         if (v->kind == NIZ_NEST_MAP && v->code == NIZ_MAP_CONST) fprintf(f, " %g", v->constant);

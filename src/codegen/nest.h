@@ -19,6 +19,11 @@
  *     %3 = sum.column %2            complete when stage 0 has swept the lines
  *     store.column @2 %3
  *
+ * An index a row (column) is compared with the place in it:
+ *
+ *     %0 = load.row @0              i32 or i64
+ *     %1 = hit.element %0           true in its place
+ *
  * A stage sweeps a row (the lines of a strip) once.  A reduction is complete after its stage, so
  * what reads it belongs to the next one.  Values that a later stage needs are loaded or computed
  * again if that is cheap, and kept in a row-sized piece of scratch memory if not.
@@ -41,7 +46,12 @@
 #define NIZ_NEST_STORES NIZ_GROUP_OPERANDS
 #define NIZ_NONE16 UINT16_MAX
 
-typedef enum niz_nest_kind { NIZ_NEST_LOAD, NIZ_NEST_MAP, NIZ_NEST_FOLD } niz_nest_kind;
+typedef enum niz_nest_kind {
+    NIZ_NEST_LOAD,
+    NIZ_NEST_MAP,
+    NIZ_NEST_FOLD,
+    NIZ_NEST_HIT /* whether the place in the row, or column, is the index x[0] */
+} niz_nest_kind;
 
 /* Elements from row to row of a tile. */
 #define NIZ_NEST_TILE 272
@@ -62,12 +72,12 @@ typedef struct niz_access {
 typedef struct niz_nest_value {
     niz_nest_kind kind;
     uint8_t code;    /* MAP: niz_map_code; FOLD: niz_combine */
-    niz_dtype dtype; /* the nest's, or NIZ_BOOL */
+    niz_dtype dtype; /* the nest's, or NIZ_BOOL; of an index i32 or i64 */
     bool row;        /* known outside a sweep: one value a row, or a column */
     bool wide;       /* varies along j: a vector a part of a strip, not one for all */
     uint16_t stage;  /* the first in which it can be known */
     uint16_t access; /* LOAD */
-    uint16_t x[3];   /* MAP, FOLD */
+    uint16_t x[3];   /* MAP, FOLD, HIT */
     double constant; /* MAP of NIZ_MAP_CONST */
     bool keep;       /* an element value that a later stage reads back from scratch */
     uint16_t slot;   /* which scratch row, if kept */

@@ -1,9 +1,10 @@
 /* jit.c - the compiled form of a plan.
  *
- * The scheduled graph is fused into groups (fuse.c), placed again with groups as positions, and
- * each nest written as a C function (codegen/emit.c).  All functions of a plan make one text, so
- * that it is one run of the compiler and one entry of the cache.  Until the text is compiled the
- * plan runs interpreted; the swap is between two runs and changes no bit.
+ * In the scheduled graph one index a row becomes a comparison (choose.c); it is fused into groups
+ * (fuse.c), placed again with groups as positions, and each nest written as a C function
+ * (codegen/emit.c).  All functions of a plan make one text, so that it is one run of the compiler
+ * and one entry of the cache.  Until the text is compiled the plan runs interpreted; the swap is
+ * between two runs and changes no bit.
  *
  * SPDX-License-Identifier: MIT */
 #include <stdlib.h>
@@ -259,7 +260,8 @@ static bool niz_jit_lower(niz_exec *e, niz_plan *plan, const niz_work *w, const 
     return ok;
 }
 
-bool niz_jit_make(niz_exec *e, niz_plan *plan, const niz_work *w)
+/* Fuses, places and writes a graph whose order stands. */
+static bool niz_jit_fuse(niz_exec *e, niz_plan *plan, const niz_work *w)
 {
     niz_fusion fusion;
     niz_placement p;
@@ -278,6 +280,20 @@ bool niz_jit_make(niz_exec *e, niz_plan *plan, const niz_work *w)
         niz_placement_free(e->z, &p);
     }
     niz_fusion_free(e->z, &fusion);
+    return ok;
+}
+
+bool niz_jit_make(niz_exec *e, niz_plan *plan, const niz_work *w)
+{
+    niz_work chosen;
+    bool changes = niz_choose_applies(w), ok = true;
+    if (changes)
+        ok = niz_pass_make(&(niz_pass_env){e->z, niz_recording_of(e->z), NULL}, &niz_pass_choose, w,
+                           &chosen);
+    if (ok) {
+        ok = niz_jit_fuse(e, plan, changes ? &chosen : w);
+        if (changes) niz_work_free(&chosen);
+    }
     plan->tried =
         ok || !e->z->status; /* what does not fit a nest's limits is interpreted for good */
     if (ok) return true;

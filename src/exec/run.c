@@ -256,9 +256,11 @@ static const niz_place *niz_run_place(const niz_run_state *s)
 static bool niz_run_bad_index(const niz_run_state *s)
 {
     char where[256];
-    niz_place_text(niz_run_place(s), where, sizeof where);
+    /* the operation as recorded: a pass may check its index by another (choose.c) */
+    const niz_node *n = &s->bind->g->node[s->bind->id[s->task->origin]];
+    niz_place_text(n->place, where, sizeof where);
     niz_fail(s->e->z, (niz_at){0}, NIZ_E_INDEX, "%s%s: the index %lld is outside its axis",
-             s->task->op->name, where, (long long)s->bad_index);
+             n->op->name, where, (long long)s->bad_index);
     return false;
 }
 

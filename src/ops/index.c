@@ -6,9 +6,8 @@
  *
  * SPDX-License-Identifier: MIT */
 #include "ops/families.h"
+#include "ops/infer.h"
 #include "ops/record.h"
-
-extern const niz_op niz_op_gather, niz_op_scatter_add;
 
 static bool index_fits(niz_infer *f, const niz_type *x, const niz_type *index, int64_t axis)
 {
@@ -250,5 +249,85 @@ niz_t niz_scatter_add_at(niz_at at, niz_t x, int axis, niz_t index, niz_t source
         return niz_inert(z);
     return niz_apply_at(at, &niz_op_scatter_add, 3, all, &(niz_attrs){1, &d});
 }
+
+/* ---- one index a row: what passes/choose.c makes of both ---------------------------------------- */
+
+/* index, a, b: y is a where the place along the axis is the index, else b. */
+static bool choose_infer(niz_infer *f)
+{
+    if (!niz_infer_broadcast(f) || !niz_infer_one_dtype(f, 1)) return false;
+    int64_t axis = f->attr.n == 1 ? f->attr.value[0] : -1;
+    const niz_shape *index = f->x[0].shape;
+    if (axis < 0 || axis >= f->shape->rank || index->rank != f->shape->rank ||
+        index->dim[axis] != 1)
+        return niz_infer_fail(f, NIZ_E_SHAPE, "axis %lld has not one index", (long long)axis);
+    f->dtype = f->x[1].dtype;
+    return true;
+}
+
+/* Where a row begins in an operand that broadcasts, and its step along the row. */
+static int64_t broadcast_offset(const niz_buffer *b, const niz_row *r, int rank, int64_t *step)
+{
+    int64_t offset = 0;
+    *step = 0;
+    for (int d = 0; d < b->shape.rank; d++) {
+        int e = rank - b->shape.rank + d;
+        if (b->shape.dim[d] == 1) continue;
+        offset += r->at[e] * b->stride[d];
+        if (e == rank - 1) *step = b->stride[d];
+    }
+    return offset;
+}
+
+static void choose_row(niz_eval *e, const niz_row *r)
+{
+    int rank = e->y.shape.rank, axis = (int)e->attr.value[0];
+    int64_t at[3], step[3];
+    size_t bytes = niz_dtype_size(e->y.dtype);
+    for (int i = 0; i < 3; i++) at[i] = broadcast_offset(&e->x[i], r, rank, &step[i]);
+    for (int64_t j = 0; j < r->to - r->from; j++) {
+        int64_t place = axis == rank - 1 ? r->from + j : r->at[axis];
+        int x = index_at(&e->x[0], at[0] + j * step[0]) == place ? 1 : 2;
+        memcpy((char *)r->y + (size_t)j * bytes,
+               (const char *)e->x[x].data + (at[x] + j * step[x]) * (int64_t)bytes, bytes);
+    }
+}
+
+static void choose_eval(niz_eval *e)
+{
+    niz_rows(e, choose_row);
+}
+
+const niz_op niz_op_choose = {
+    .name = "choose", .arity = 3, .attrs = "axis", .infer = choose_infer, .form = NIZ_FORM_INDEX,
+    .eval = choose_eval, .parallel = true,
+};
+
+/* Whether each index is one of n: it fails where one is not, as gather and scatter_add do. */
+static bool inside_infer(niz_infer *f)
+{
+    f->dtype = NIZ_BOOL;
+    f->shape = f->x[0].shape;
+    return true;
+}
+
+static void inside_row(niz_eval *e, const niz_row *r)
+{
+    const niz_buffer *index = &e->x[0];
+    int64_t step = index->shape.rank ? index->stride[index->shape.rank - 1] : 0;
+    int64_t i = row_offset(index, r, -1);
+    for (int64_t j = 0; j < r->to - r->from; j++, i += step)
+        ((char *)r->y)[j] = index_inside(e, index_at(index, i), e->attr.value[0]);
+}
+
+static void inside_eval(niz_eval *e)
+{
+    niz_rows(e, inside_row);
+}
+
+const niz_op niz_op_inside = {
+    .name = "inside", .arity = 1, .attrs = "n", .infer = inside_infer, .form = NIZ_FORM_INDEX,
+    .eval = inside_eval, .parallel = true, .may_fail = true,
+};
 
 const niz_op *const niz_ops_index[] = {&niz_op_gather, &niz_op_scatter_add, NULL};

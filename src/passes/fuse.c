@@ -19,7 +19,8 @@
  * prints groups, bytes saved, and of each node that opened a group who refused it and why.
  *
  * The sweep visits nodes in an order of its own.  Small values that depend on leaves only (a bias
- * correction, a learning rate) come first, so that they keep nothing from joining what is large.
+ * correction, a learning rate) come first, so that they keep nothing from joining what is large;
+ * so do checks of indices and whole numbers made of leaves, which no nest can hold.
  * Maps of leaves (0.9 * momentum, weight decay) come right before their first reader, and into its
  * group: they have no better place.
  *
@@ -38,6 +39,7 @@
 #include <string.h>
 
 #include "core/type.h"
+#include "ops/families.h"
 
 /* Rows longer than this, with nothing beside them, are cut among threads. */
 #define NIZ_FLAT_FROM 8192
@@ -94,7 +96,7 @@ bool niz_fuse_dtypes(const niz_graph *g, const niz_node *n, niz_dtype *dtype)
     bool found = false;
     for (int i = -1; i < n->n_arg; i++) {
         niz_dtype d = (niz_dtype)(i < 0 ? n->dtype : g->node[n->arg[i]].dtype);
-        if (d == NIZ_BOOL) continue;
+        if (d == NIZ_BOOL || (i == 0 && n->op == &niz_op_choose)) continue;
         if (!niz_dtype_is_float(d) || (found && d != *dtype)) return false;
         *dtype = d;
         found = true;
@@ -152,9 +154,10 @@ static bool niz_fuse_domain(niz_fuser *u, uint32_t id, niz_part_of *part, niz_gr
     if (as->domain.rank > 1 && as->domain.dim[as->domain.rank - 1] < NIZ_SHORT_ROW)
         as->kind = NIZ_GROUP_COLUMNS;
     *part = reduce ? NIZ_PART_REDUCE : NIZ_PART_ELEMENT;
-    if (reduce) {
+    as->chooses = n->op == &niz_op_choose;
+    if (reduce || as->chooses) {
         int64_t axis = n->attr[0];
-        if (n->op->combine > NIZ_COMBINE_MIN || s->dim[axis] < 2) return false;
+        if ((reduce && n->op->combine > NIZ_COMBINE_MIN) || s->dim[axis] < 2) return false;
         for (as->fold = 0; axis-- > 0;) as->fold += s->dim[axis] != 1;
         if (as->fold < as->domain.rank - 1) as->kind = NIZ_GROUP_COLUMNS;
     } else if (niz_op_form(n->op) != NIZ_FORM_MAP) {
@@ -289,7 +292,7 @@ static uint32_t niz_fuse_values(const niz_fuser *u, uint32_t id)
 {
     const niz_node *n = &u->w->g.node[id];
     const niz_map *map = niz_op_form(n->op) == NIZ_FORM_MAP ? u->map(u->state, id) : NULL;
-    return n->n_arg + (map ? (uint32_t)map->n : 1);
+    return n->n_arg + (map ? (uint32_t)map->n : 2);
 }
 
 /* Operands of a node that are not in the group, literals aside. */
@@ -312,11 +315,13 @@ static bool niz_fuse_has_room(const niz_fuser *u, uint32_t group, uint32_t id)
            g->reads + niz_fuse_outside(u, group, id) <= NIZ_GROUP_READS;
 }
 
-/* A reduction of an earlier axis turns a group of elements only into columns. */
+/* A reduction of an earlier axis, or a choice along it, turns a group of plain elements into
+ * columns. */
 static bool niz_fuse_turns(const niz_group *g, const niz_group *as)
 {
     bool last = g->fold == g->domain.rank - 1 && g->kind != NIZ_GROUP_TILE;
-    return as->kind == NIZ_GROUP_COLUMNS && as->fold != g->fold && last && !g->n_rows;
+    return as->kind == NIZ_GROUP_COLUMNS && as->fold != g->fold && last && !g->n_rows &&
+           !g->chooses;
 }
 
 /* How a node that by itself would be `part` of group `as` can stand in g: ALONE if it cannot. */
@@ -325,11 +330,13 @@ static niz_part_of niz_fuse_part_in(const niz_group *g, niz_part_of part, const 
     if (g->dtype != as->dtype || part == NIZ_PART_TILE) return NIZ_PART_ALONE;
     if (niz_shape_equal(&g->domain, &as->domain)) {
         bool same = g->fold == as->fold && g->kind == as->kind;
-        return part != NIZ_PART_REDUCE || same || niz_fuse_turns(g, as) ? part : NIZ_PART_ALONE;
+        bool sweeps = part == NIZ_PART_REDUCE || as->chooses;
+        return !sweeps || same || niz_fuse_turns(g, as) ? part : NIZ_PART_ALONE;
     }
     niz_shape outer = niz_group_outer(g);
     bool rows = g->kind == NIZ_GROUP_ROWS || g->kind == NIZ_GROUP_COLUMNS;
-    bool row = rows && part == NIZ_PART_ELEMENT && niz_shape_equal(&outer, &as->domain);
+    bool row =
+        rows && part == NIZ_PART_ELEMENT && !as->chooses && niz_shape_equal(&outer, &as->domain);
     return row ? NIZ_PART_ROW : NIZ_PART_ALONE;
 }
 
@@ -362,6 +369,7 @@ static void niz_fuse_add(niz_fuser *u, uint32_t group, uint32_t id, niz_part_of 
     u->f->group_of[id] = group;
     u->f->part[id] = (uint8_t)part;
     g->folds = g->folds || part == NIZ_PART_REDUCE;
+    g->chooses = g->chooses || u->w->g.node[id].op == &niz_op_choose;
     g->n_rows += part >= NIZ_PART_REDUCE;
     g->n++;
 }
@@ -384,7 +392,7 @@ static bool niz_fuse_join(niz_fuser *u, uint32_t group, uint32_t id, niz_part_of
                                   : niz_shape_equal(&g->domain, &as->domain)
                                       ? "it folds another axis"
                                       : "it has another shape");
-    bool turns = part == NIZ_PART_REDUCE && niz_fuse_turns(g, as);
+    bool turns = (part == NIZ_PART_REDUCE || as->chooses) && niz_fuse_turns(g, as);
     bool stranger = part != NIZ_PART_REDUCE && g->kind == NIZ_GROUP_COLUMNS;
     if ((turns || stranger) && !niz_fuse_shares(u, group, id))
         return niz_fuse_refuse(u, "they share no operand");
@@ -537,18 +545,22 @@ static void niz_fuse_find_light(niz_fuser *u)
 {
     for (uint32_t id = 0; id < u->w->g.n; id++) {
         const niz_node *n = &u->w->g.node[id];
-        bool first = niz_node_bytes(n) <= NIZ_LIGHT_BYTES, last = true;
+        bool whole = n->dtype != NIZ_BOOL && !niz_dtype_is_float((niz_dtype)n->dtype);
+        bool no_nest = u->writes[id] == NIZ_NONE && (whole || n->op == &niz_op_inside);
+        bool choice = n->op == &niz_op_choose, last = true;
+        bool first = !choice && (no_nest || niz_node_bytes(n) <= NIZ_LIGHT_BYTES);
         u->light[id] = NIZ_LIGHT_NO;
         if (!niz_fuse_computes(u, id)) continue;
         for (int i = 0; i < n->n_arg; i++) {
             uint32_t root = u->layout[n->arg[i]].root;
             bool leaf = !niz_fuse_computes(u, root);
-            first = first && (u->light[root] == NIZ_LIGHT_FIRST ||
-                              (leaf && niz_node_bytes(&u->w->g.node[root]) <= NIZ_LIGHT_BYTES));
+            first = first &&
+                    (u->light[root] == NIZ_LIGHT_FIRST ||
+                     (leaf && (no_nest || niz_node_bytes(&u->w->g.node[root]) <= NIZ_LIGHT_BYTES)));
             last = last && (leaf || u->light[root] != NIZ_LIGHT_NO);
         }
-        last = last && niz_op_form(n->op) == NIZ_FORM_MAP && u->writes[id] == NIZ_NONE &&
-               u->chunks.ordinal[id] == NIZ_NONE;
+        last = last && (choice || niz_op_form(n->op) == NIZ_FORM_MAP) &&
+               u->writes[id] == NIZ_NONE && u->chunks.ordinal[id] == NIZ_NONE;
         u->light[id] = first ? NIZ_LIGHT_FIRST : last ? NIZ_LIGHT_LAST : NIZ_LIGHT_NO;
     }
 }

@@ -37,7 +37,7 @@ typedef enum niz_group_kind {
 /** Nodes computed together. */
 typedef struct niz_group {
     niz_group_kind kind;
-    bool folds;
+    bool folds, chooses;    /* has reductions; compares indices with places along `fold` */
     niz_dtype dtype;        /* of all floating values in it */
     niz_shape domain;       /* axes of size 1 dropped */
     int fold;               /* the axis of the domain that is swept: the last but in COLUMNS */

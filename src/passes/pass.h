@@ -49,7 +49,10 @@ extern const niz_pass niz_pipeline[];
  *  only the required ones after it.  False (error set) on failure; *work is then freed. */
 bool niz_pipeline_run(const niz_pass_env *env, niz_work *work,
                       niz_pass_count count[NIZ_MAX_PASSES]);
-/** One pass alone, verified: for tests. */
+/** One pass alone, verified: a graph beside its input, or in its place.  False: error set; out, or
+ *  *work, is then freed. */
+bool niz_pass_make(const niz_pass_env *env, const niz_pass *pass, const niz_work *in,
+                   niz_work *out);
 bool niz_pass_run(const niz_pass_env *env, const niz_pass *pass, niz_work *work);
 
 /** Whether a pass (or "nest") is named in one of those variables. */
@@ -63,6 +66,10 @@ bool niz_merge(const niz_pass_env *env, const niz_work *in, niz_work *out);
 bool niz_dead(const niz_pass_env *env, const niz_work *in, niz_work *out);
 bool niz_layout(const niz_pass_env *env, const niz_work *in, niz_work *out);
 bool niz_schedule(const niz_pass_env *env, const niz_work *in, niz_work *out);
+
+/** For the compiled form alone (choose.c), and whether it would change anything. */
+extern const niz_pass niz_pass_choose;
+bool niz_choose_applies(const niz_work *w);
 
 /* ---- building the output graph (rebuild.c) -------------------------------------------------- */
 

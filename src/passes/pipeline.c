@@ -53,21 +53,27 @@ static const char *niz_work_fault(const niz_work *w, char *why, size_t size)
     return niz_verify(&w->g, why, size);
 }
 
-bool niz_pass_run(const niz_pass_env *env, const niz_pass *pass, niz_work *work)
+bool niz_pass_make(const niz_pass_env *env, const niz_pass *pass, const niz_work *in, niz_work *out)
 {
-    niz_work out;
-    niz_work_init(&out, env->recording);
-    bool ok = pass->run(env, work, &out) && !env->z->status;
+    niz_work_init(out, env->recording);
+    bool ok = pass->run(env, in, out) && !env->z->status;
     char why[512];
-    const char *fault = ok ? niz_work_fault(&out, why, sizeof why) : NULL;
+    const char *fault = ok ? niz_work_fault(out, why, sizeof why) : NULL;
     if (fault)
         niz_fail(env->z, (niz_at){0}, NIZ_E_INTERNAL, "the pass %s broke the graph: %s", pass->name,
                  fault);
-    niz_work_free(work);
-    *work = out;
     if (ok && !fault) return true;
-    niz_work_free(work);
+    niz_work_free(out);
     return false;
+}
+
+bool niz_pass_run(const niz_pass_env *env, const niz_pass *pass, niz_work *work)
+{
+    niz_work out;
+    bool ok = niz_pass_make(env, pass, work, &out);
+    niz_work_free(work);
+    if (ok) *work = out;
+    return ok;
 }
 
 bool niz_pipeline_run(const niz_pass_env *env, niz_work *work, niz_pass_count count[NIZ_MAX_PASSES])
