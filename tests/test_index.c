@@ -265,8 +265,46 @@ START_TEST(a_wrong_label_is_the_same_error_and_changes_nothing)
 }
 END_TEST
 
+/* ---- without memory ----------------------------------------------------------------------------
+ */
+
+/* Loss and gradient of [9,7] with request fail_at refused. */
+static niz_status loss_without(util_memory *m)
+{
+    niz *z = niz_open(
+        &(niz_options){.threads = 1, .jit = NIZ_JIT_SYNC, .realloc = util_realloc, .user = m});
+    if (!z) return NIZ_E_MEMORY;
+    {
+        NIZ_STEP(z);
+        random_graph leaves = {.z = z, .dtype = NIZ_F32, .n = 1};
+        given g = {z, rg_leaf(&leaves, (niz_shape){2, {9, 7}}), .axis = 1};
+        g.index = index_leaf(z, NIZ_I64, NIZ_SHAPE(9, 7), 1);
+        niz_t y[2] = {g.x, g.x};
+        if (niz_error(z) == NIZ_OK) make_loss(&g, y);
+        niz_run(z, 2, y);
+    }
+    niz_status status = niz_error(z);
+    niz_close(z);
+    return status;
+}
+
+START_TEST(planning_without_memory_is_an_error_and_leaks_nothing)
+{
+    util_memory m = {0};
+    ck_assert_int_eq(loss_without(&m), NIZ_OK);
+    for (long n = 1, all = m.asked; n <= all; n++) {
+        m = (util_memory){.fail_at = n};
+        niz_status status = loss_without(&m);
+        ck_assert_msg(status == NIZ_OK || status == NIZ_E_MEMORY, "request %ld: status %d", n,
+                      (int)status);
+        ck_assert_msg(m.live == 0, "request %ld: %ld blocks are left", n, m.live);
+    }
+}
+END_TEST
+
 int main(void)
 {
     UTIL_MAIN("index", one_index_a_row_gives_the_same_bits,
-              a_wrong_label_is_the_same_error_and_changes_nothing);
+              a_wrong_label_is_the_same_error_and_changes_nothing,
+              planning_without_memory_is_an_error_and_leaks_nothing);
 }
