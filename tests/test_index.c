@@ -208,8 +208,14 @@ START_TEST(one_index_a_row_gives_the_same_bits)
 {
     forms_same(NULL, 1, 0, (size_t)util_cases(3, 1));
     forms_same(NULL, 4, 1, (size_t)util_cases(5, 3));
-    forms_same("avx2", 2, 0, (size_t)util_cases(11, 1));
-    forms_same("sse2", 1, 2, (size_t)util_cases(13, 1));
+}
+END_TEST
+
+/* A test of its own, for the time that compiling takes. */
+START_TEST(narrower_vectors_give_the_same_bits)
+{
+    forms_same("avx2", 2, 0, (size_t)util_cases(11, 3));
+    forms_same("sse2", 1, 2, (size_t)util_cases(13, 5));
 }
 END_TEST
 
@@ -304,7 +310,7 @@ END_TEST
 
 int main(void)
 {
-    UTIL_MAIN("index", one_index_a_row_gives_the_same_bits,
+    UTIL_MAIN("index", one_index_a_row_gives_the_same_bits, narrower_vectors_give_the_same_bits,
               a_wrong_label_is_the_same_error_and_changes_nothing,
               planning_without_memory_is_an_error_and_leaks_nothing);
 }
