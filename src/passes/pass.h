@@ -64,6 +64,8 @@ void niz_work_free(niz_work *w);
 bool niz_simplify(const niz_pass_env *env, const niz_work *in, niz_work *out);
 bool niz_merge(const niz_pass_env *env, const niz_work *in, niz_work *out);
 bool niz_dead(const niz_pass_env *env, const niz_work *in, niz_work *out);
+bool niz_join(const niz_pass_env *env, const niz_work *in, niz_work *out);
+bool niz_batch_pass(const niz_pass_env *env, const niz_work *in, niz_work *out);
 bool niz_layout(const niz_pass_env *env, const niz_work *in, niz_work *out);
 bool niz_schedule(const niz_pass_env *env, const niz_work *in, niz_work *out);
 
@@ -91,8 +93,28 @@ uint32_t niz_rebuild_add(niz_rebuild *b, uint32_t like, const niz_op *op, int n,
  *  nothing. */
 uint32_t niz_rebuild_try(niz_rebuild *b, uint32_t like, const niz_op *op, int n,
                          const uint32_t *arg, niz_attrs attr);
+/** Output nodes x joined along an axis; if they are more than a node has operands, in parts. */
+uint32_t niz_rebuild_concat(niz_rebuild *b, uint32_t like, uint32_t n, const uint32_t *x,
+                            int64_t axis);
 /** Maps the outputs and frees the map; false if anything failed. */
 bool niz_rebuild_end(niz_rebuild *b);
+
+/** Rebuilding when some nodes become others: what a node needs is made before it, everything else
+ *  as early as it was.  Views and leaves stand before their first reader. */
+typedef struct niz_demand {
+    niz_rebuild b;
+    void *state;
+    /* The i-th input node that `id` is made from, or NIZ_NONE after the last. */
+    uint32_t (*need)(const struct niz_demand *d, uint32_t id, uint32_t i);
+    /* Sets b.map[id], and that of what is made along with it. */
+    void (*make)(struct niz_demand *d, uint32_t id);
+    bool *late;                     /* made only for a reader */
+    uint32_t *lead, *cursor, *path; /* lead: the node that is made in place of each */
+} niz_demand;
+
+bool niz_demand_begin(niz_demand *d, const niz_work *in, niz_work *out);
+/** Makes the whole output; frees all but state. */
+bool niz_demand_end(niz_demand *d);
 
 /* ---- where values lie (views.c) -------------------------------------------------------------- */
 

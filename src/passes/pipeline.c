@@ -1,9 +1,12 @@
 /* pipeline.c - the order of the passes, and the one driver that runs, verifies, dumps, skips,
  * counts and times them.
  *
- *   recording ── live part ──> simplify ─> merge ─> dead ─> layout ─> schedule ──> placement, tasks
- *                              changes     drops    drops   copies    memory
- *                              arithmetic  doubles  unused  for views order
+ *   recording ── live part ──> simplify ─> merge ─> dead ─> join ─────> batch ─> merge, dead
+ *                              changes     drops    drops   changes     one for
+ *                              arithmetic  doubles  unused  arithmetic  many
+ *                          ──> layout ─> schedule ──> placement, tasks
+ *                              copies    memory
+ *                              for views order
  *
  * SPDX-License-Identifier: MIT */
 #include <stdlib.h>
@@ -17,6 +20,10 @@ const niz_pass niz_pipeline[] = {
     {"simplify", niz_simplify, false, "first: what it removes, the others need not look at"},
     {"merge", niz_merge, false, "after simplify and the derivative rules have made equal nodes"},
     {"dead", niz_dead, false, "after both have left nodes without a user"},
+    {"join", niz_join, false, "after dead: a sum that someone else reads as well is not taken apart"},
+    {"batch", niz_batch_pass, false, "after join, which brings what is independent to one height"},
+    {"merge", niz_merge, false, "again: join and batch may have stacked the same values"},
+    {"dead", niz_dead, false, "again: what join has stacked in parts may be stacked at once"},
     {"layout", niz_layout, true, "after the last pass that may add a view"},
     {"schedule", niz_schedule, true, "last: the order of all that is left"},
     {NULL, NULL, false, NULL},

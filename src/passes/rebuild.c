@@ -1,6 +1,7 @@
 /* rebuild.c - making a pass's output graph from its input.  SPDX-License-Identifier: MIT */
 #include <string.h>
 
+#include "ops/families.h"
 #include "passes/pass.h"
 
 void niz_work_init(niz_work *w, niz_recording *r)
@@ -82,9 +83,76 @@ uint32_t niz_rebuild_try(niz_rebuild *b, uint32_t like, const niz_op *op, int n,
     return niz_rebuild_add(b, like, op, n, arg, attr);
 }
 
+uint32_t niz_rebuild_concat(niz_rebuild *b, uint32_t like, uint32_t n, const uint32_t *x,
+                            int64_t axis)
+{
+    uint32_t part[NIZ_MAX_ARITY] = {0}, each = (n - 1) / NIZ_MAX_ARITY + 1, parts = 0;
+    if (n == 1) return x[0];
+    if (each == 1)
+        return niz_rebuild_add(b, like, &niz_op_concat, (int)n, x, (niz_attrs){1, &axis});
+    for (uint32_t i = 0; i < n && !b->failed; i += each)
+        part[parts++] = niz_rebuild_concat(b, like, n - i < each ? n - i : each, x + i, axis);
+    return b->failed ? NIZ_NONE : niz_rebuild_concat(b, like, parts, part, axis);
+}
+
 bool niz_rebuild_end(niz_rebuild *b)
 {
     for (int i = 0; i < b->in->n_out && !b->failed; i++) b->out->out[i] = b->map[b->in->out[i]];
     niz_free(b->in->g.z, b->map);
     return !b->failed;
+}
+
+/* ---- on demand ------------------------------------------------------------------------------ */
+
+bool niz_demand_begin(niz_demand *d, const niz_work *in, niz_work *out)
+{
+    niz *z = in->g.z;
+    size_t n = (size_t)in->g.n + 1;
+    if (!niz_rebuild_begin(&d->b, in, out, false)) return false;
+    d->late = niz_realloc(z, NULL, n);
+    d->lead = niz_realloc(z, NULL, 3 * n * sizeof *d->lead);
+    if (!d->late || !d->lead) {
+        niz_free(z, d->late);
+        niz_free(z, d->lead);
+        d->b.failed = true;
+        niz_rebuild_end(&d->b);
+        return false;
+    }
+    d->cursor = d->lead + n;
+    d->path = d->cursor + n;
+    memset(d->cursor, 0, n * sizeof *d->cursor);
+    for (uint32_t id = 0; id < in->g.n; id++) {
+        niz_form form = niz_op_form(in->g.node[id].op);
+        d->lead[id] = id;
+        d->late[id] = form == NIZ_FORM_VIEW || form == NIZ_FORM_LEAF;
+    }
+    return true;
+}
+
+/* Makes id after all that it needs: depth first, the path on a stack. */
+static void niz_demand_one(niz_demand *d, uint32_t id)
+{
+    uint32_t n = 0;
+    if (d->b.map[id] != NIZ_NONE) return;
+    for (d->path[n++] = d->lead[id]; n && !d->b.failed;) {
+        uint32_t now = d->path[n - 1], x = d->need(d, now, d->cursor[now]);
+        if (x == NIZ_NONE) {
+            d->make(d, now);
+            n--;
+            continue;
+        }
+        d->cursor[now]++;
+        if (d->b.map[x] == NIZ_NONE) d->path[n++] = d->lead[x];
+    }
+}
+
+bool niz_demand_end(niz_demand *d)
+{
+    const niz_work *in = d->b.in;
+    for (uint32_t id = 0; id < in->g.n && !d->b.failed; id++)
+        if (!d->late[id]) niz_demand_one(d, id);
+    for (int i = 0; i < in->n_out && !d->b.failed; i++) niz_demand_one(d, in->out[i]);
+    niz_free(in->g.z, d->late);
+    niz_free(in->g.z, d->lead);
+    return niz_rebuild_end(&d->b);
 }
