@@ -3,6 +3,7 @@
  *
  * SPDX-License-Identifier: MIT */
 #include <math.h>
+#include <unistd.h>
 
 #include "util.h"
 
@@ -161,6 +162,32 @@ START_TEST(compiled_kernels_change_no_bit)
     setenv("NIZ_JIT", "async", 1);
     same_training((job){niz_adam(.lr = 0.01), true}, 2, false);
     setenv("NIZ_JIT", "off", 1);
+}
+END_TEST
+
+/* ---- kernels --------------------------------------------------------------------------------- */
+
+static void hidden(niz *z, void *arg, const niz_t *in, niz_t *out)
+{
+    (void)z;
+    (void)arg;
+    out[0] = niz_tanh(niz_mul(in[0], 0.5));
+}
+
+/* No plan cache meets its plan again, yet it is there to be called again. */
+START_TEST(a_function_is_compiled_in_the_background)
+{
+    static float x[100], y[100];
+    niz *z = niz_open(&(niz_options){.jit = NIZ_JIT_ASYNC});
+    niz_type_spec in = {NIZ_F32, NIZ_SHAPE(100)};
+    niz_fn *f = niz_compile(z, hidden, NULL, 1, &in, 1);
+    expect_ok(z);
+    for (int i = 0; i < 1000 && !niz_statistics(z).runs_compiled; i++) {
+        ck_assert_int_eq(niz_call(f, PTRS(x), OUTS(y)), NIZ_OK);
+        usleep(10000);
+    }
+    ck_assert_int_gt(niz_statistics(z).runs_compiled, 0);
+    niz_close(z);
 }
 END_TEST
 
@@ -620,6 +647,7 @@ END_TEST
 int main(void)
 {
     UTIL_MAIN("call", calls_train_as_recorded_steps_do, compiled_kernels_change_no_bit,
+              a_function_is_compiled_in_the_background,
               outputs_may_be_anything, a_function_may_do_nothing,
               calls_and_steps_see_each_others_updates, draws_of_training_and_evaluation_go_on_apart,
               what_needs_values_or_is_from_outside_is_refused, wrong_arguments_are_refused,

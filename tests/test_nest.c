@@ -237,6 +237,63 @@ START_TEST(a_later_kernel_reads_the_old_version)
 }
 END_TEST
 
+/* ---- buffers written over
+ * ------------------------------------------------------------------------
+ */
+
+/* In no nest: what it reads and gives is in memory. */
+static niz_t through_integers(niz_t x)
+{
+    return niz_cast(niz_cast(x, NIZ_I64), NIZ_F64);
+}
+
+/* y could be written over x, of which a row's value reads an element of another row ... */
+static int overwritten_rows(niz *z, niz_t *want)
+{
+    niz_t x = through_integers(niz_mul(form_leaf(z, NIZ_F64, NIZ_SHAPE(64, 8), 1), 1000.0));
+    niz_t y = niz_mul(x, 3.75); /* [64,8] */
+    niz_t first = niz_slice(niz_flatten(x, 0), 0, 0, 64, 1);
+    want[0] = through_integers(y);
+    want[1] = niz_add(y, niz_unsqueeze(niz_mul(first, 3.0), 1));
+    return 2;
+}
+
+/* ... or, where values are small, a shorter one its first elements. */
+static int overwritten_values(niz *z, niz_t *want)
+{
+    niz_t x = through_integers(niz_mul(form_leaf(z, NIZ_F64, NIZ_SHAPE(8), 1), 1000.0));
+    want[0] = through_integers(niz_mul(x, 3.75)); /* [8] */
+    want[1] = niz_mul(niz_slice(x, 0, 0, 4, 1), 2.0);
+    return 2;
+}
+
+static void read_whole(int (*make)(niz *z, niz_t *want))
+{
+    double got[2][2 * 64 * 8];
+    int64_t n = 0;
+    for (int compiled = 0; compiled < 2; compiled++) {
+        niz *z = open_with(compiled ? "sync" : "off", NULL, 1);
+        NIZ_STEP(z);
+        niz_t want[2];
+        make(z, want);
+        ck_assert_int_eq(niz_run(z, 2, want), NIZ_OK);
+        n = 0;
+        for (int i = 0; i < 2; n += rg_count(want[i++]))
+            ck_assert_int_eq(
+                niz_read(want[i], got[compiled] + n, sizeof **got * (size_t)rg_count(want[i])),
+                NIZ_OK);
+        niz_close(z);
+    }
+    ck_assert_mem_eq(got[0], got[1], sizeof **got * (size_t)n);
+}
+
+START_TEST(what_others_read_in_part_is_not_written_over)
+{
+    read_whole(overwritten_rows);
+    read_whole(overwritten_values);
+}
+END_TEST
+
 /* ---- what the dumps say ------------------------------------------------------------------------
  */
 
@@ -381,6 +438,7 @@ END_TEST
 int main(void)
 {
     UTIL_MAIN("nest", every_form_gives_the_same_bits, a_later_kernel_reads_the_old_version,
+              what_others_read_in_part_is_not_written_over,
               the_dump_of_fuse_names_groups_and_copies, what_is_dear_is_stored,
               the_dump_of_fuse_says_who_refused_and_why, the_dump_of_fuse_tells_flat_sums,
               a_kernel_says_what_it_computes_and_no_name_escapes);

@@ -69,8 +69,9 @@ bool niz_plan_work(niz_exec *e, niz_recording *r, bool literals_as_data, niz_wor
     return niz_pipeline_run(&(niz_pass_env){e->z, r, niz_fold}, w, count);
 }
 
+/* compile: now, and not when it is met again. */
 static niz_plan *niz_plan_make(niz_exec *e, niz_recording *r, XXH128_hash_t key, XXH128_hash_t form,
-                               bool literals_as_data)
+                               bool literals_as_data, bool compile)
 {
     niz_work w;
     niz_placement place;
@@ -93,7 +94,7 @@ static niz_plan *niz_plan_make(niz_exec *e, niz_recording *r, XXH128_hash_t key,
             ok = niz_lower(e, p, &p->interpreted, &w, &place, NULL);
             niz_placement_free(e->z, &place);
         }
-        ok = ok && (!niz_jit_at_once(e) || niz_jit_make(e, p, &w));
+        ok = ok && (!compile || niz_jit_make(e, p, &w));
         niz_work_free(&w);
     }
     niz_profile_span(e->profile, "plan made", begin);
@@ -130,7 +131,7 @@ niz_plan *niz_plan_own(niz_exec *e, niz_recording *r)
 {
     XXH128_hash_t key = niz_live_key(r, &e->live, false);
     e->z->stats.plans_made++;
-    return niz_plan_make(e, r, key, key, false);
+    return niz_plan_make(e, r, key, key, false, e->jit != NULL); /* no cache will meet it again */
 }
 
 /* ---- the cache ------------------------------------------------------------------------------ */
@@ -214,7 +215,8 @@ niz_plan *niz_plan_get(niz_exec *e, niz_recording *r)
         if (!p) {
             e->z->stats.plans_made++;
             e->z->stats.literals_made_data += as_data;
-            if ((p = niz_plan_make(e, r, as_data ? form : key, form, as_data))) niz_plan_keep(e, p);
+            p = niz_plan_make(e, r, as_data ? form : key, form, as_data, niz_jit_at_once(e));
+            if (p) niz_plan_keep(e, p);
             return p;
         }
     }

@@ -215,9 +215,12 @@ static bool niz_place_same_elements(const niz_placer *a, uint32_t user, uint32_t
                                     uint32_t at)
 {
     const niz_graph *g = &a->w->g;
-    const niz_view *v = &a->p->layout[operand].view;
+    const niz_layout_of *l = &a->p->layout[operand];
+    const niz_view *v = &l->view;
     /* elements may be read twice; row values once, before any is written */
     if (a->f && a->f->group[at].folds && a->f->part[user] != NIZ_PART_ROW) return false;
+    /* the first few elements of a buffer are in order as well, but those of other places */
+    if (niz_shape_count(&v->shape) != niz_shape_count(g->node[l->root].shape)) return false;
     return niz_op_form(g->node[user].op) == NIZ_FORM_MAP && niz_view_is_contiguous(v) &&
            niz_shape_equal(&v->shape, g->node[user].shape) &&
            niz_dtype_size((niz_dtype)g->node[user].dtype) ==
