@@ -6,19 +6,6 @@
 
 #include "random_graph.h"
 
-static niz *open_with(niz_jit_mode jit, const char *isa, int threads)
-{
-    if (isa)
-        setenv("NIZ_ISA", isa, 1);
-    else
-        unsetenv("NIZ_ISA");
-    niz *z = niz_open(&(niz_options){.threads = threads, .jit = jit});
-    ck_assert_ptr_nonnull(z);
-    NIZ_STEP(z); /* the variable is read when something runs first */
-    ck_assert(niz_item(niz_neg(niz_scalar(z, NIZ_F32, 1))) == -1);
-    return z;
-}
-
 /* ---- graphs ---------------------------------------------------------------------------------- */
 
 /* What a graph is made of: x of shape s, floating; one index a row along `axis`, all below n. */
@@ -184,7 +171,7 @@ static char *run_form(niz *z, size_t k, niz_dtype dtype, niz_dtype index, int64_
 
 static void forms_same(const char *isa, int threads, size_t from, size_t every)
 {
-    niz *a = open_with(NIZ_JIT_OFF, isa, 1), *b = open_with(NIZ_JIT_SYNC, isa, threads);
+    niz *a = util_open_jit(NIZ_JIT_OFF, isa, 1), *b = util_open_jit(NIZ_JIT_SYNC, isa, threads);
     for (size_t k = from; k < NIZ_COUNT(forms) * NIZ_COUNT(shapes) * 4; k += every) {
         niz_dtype dtype = k & 1 ? NIZ_F64 : NIZ_F32, index = k & 2 ? NIZ_I64 : NIZ_I32;
         int64_t n, m;
@@ -229,7 +216,7 @@ END_TEST
 static void train(niz_jit_mode jit, niz_dtype dtype, int64_t at, int64_t bad, char message[512],
                   char hash[33])
 {
-    niz *z = open_with(jit, NULL, 1);
+    niz *z = util_open_jit(jit, NULL, 1);
     niz_optim sgd = niz_sgd(.lr = 0.1);
     for (int step = 0; step < 3; step++) {
         NIZ_STEP(z);

@@ -1,4 +1,5 @@
-/* test_jit.c - compiled kernels against the interpreter, bit for bit.  SPDX-License-Identifier: MIT */
+/* test_jit.c - compiled kernels against the interpreter, bit for bit.  SPDX-License-Identifier: MIT
+ */
 #include <unistd.h>
 
 #include "exec/jit.h"
@@ -10,24 +11,6 @@ typedef struct outcome {
     int64_t n;
     unsigned char *bytes; /* elements of dtype */
 } outcome;
-
-static niz *open_with(const char *jit, const char *isa, int threads)
-{
-    setenv("NIZ_JIT", jit, 1);
-    if (isa)
-        setenv("NIZ_ISA", isa, 1);
-    else
-        unsetenv("NIZ_ISA");
-    /* the environment is read at the first run, when another context may have changed it */
-    niz_jit_mode mode = !strcmp(jit, "off")    ? NIZ_JIT_OFF
-                        : !strcmp(jit, "sync") ? NIZ_JIT_SYNC
-                                               : NIZ_JIT_ASYNC;
-    niz *z = niz_open(&(niz_options){.threads = threads, .jit = mode});
-    ck_assert_ptr_nonnull(z);
-    NIZ_STEP(z); /* the variables are read when something runs first */
-    ck_assert(niz_item(niz_neg(niz_scalar(z, NIZ_F32, 1))) == -1);
-    return z;
-}
 
 static outcome run_graph(niz *z, uint64_t seed, int nodes)
 {
@@ -56,13 +39,13 @@ static outcome run_graph(niz *z, uint64_t seed, int nodes)
 
 static void same_as_interpreted(const char *isa, int threads, int graphs)
 {
-    niz *a = open_with("off", isa, 1), *b = open_with("sync", isa, threads);
+    niz *a = util_open_jit(NIZ_JIT_OFF, isa, 1), *b = util_open_jit(NIZ_JIT_SYNC, isa, threads);
     for (int seed = 1; seed <= graphs; seed++) {
         outcome p = run_graph(a, (uint64_t)seed, 30), q = run_graph(b, (uint64_t)seed, 30);
         ck_assert_int_eq(p.n, q.n);
         int64_t at = rg_differ(p.dtype, p.bytes, q.bytes, p.n, 0);
-        ck_assert_msg(at < 0, "seed %d, isa %s: element %lld of %lld differs", seed, isa ? isa : "best",
-                      (long long)at, (long long)p.n);
+        ck_assert_msg(at < 0, "seed %d, isa %s: element %lld of %lld differs", seed,
+                      isa ? isa : "best", (long long)at, (long long)p.n);
         free(p.bytes);
         free(q.bytes);
     }
@@ -94,7 +77,8 @@ START_TEST(random_graphs_give_the_same_bits_on_sse2)
 }
 END_TEST
 
-/* ---- when plans are compiled ------------------------------------------------------------------ */
+/* ---- when plans are compiled ------------------------------------------------------------------
+ */
 
 static double step(niz *z, uint64_t seed)
 {
@@ -114,7 +98,7 @@ static int64_t requests(niz *z)
 
 START_TEST(a_plan_is_compiled_when_it_is_met_again)
 {
-    niz *a = open_with("off", NULL, 1), *b = open_with("async", NULL, 1);
+    niz *a = util_open_jit(NIZ_JIT_OFF, NULL, 1), *b = util_open_jit(NIZ_JIT_ASYNC, NULL, 1);
     for (int i = 1; i <= 200; i++) {
         double p = step(a, 3), q = step(b, 3);
         ck_assert_msg(p == q, "step %d: %.17g and %.17g", i, p, q);
@@ -127,7 +111,8 @@ START_TEST(a_plan_is_compiled_when_it_is_met_again)
 }
 END_TEST
 
-/* ---- what the profile says ---------------------------------------------------------------------- */
+/* ---- what the profile says ----------------------------------------------------------------------
+ */
 
 static char *file_text(const char *path)
 {
@@ -153,7 +138,7 @@ START_TEST(a_trace_names_kernels_and_lines)
     ck_assert_int_ge(fd, 0);
     close(fd);
     setenv("NIZ_TRACE", path, 1);
-    niz *z = open_with("sync", NULL, 2);
+    niz *z = util_open_jit(NIZ_JIT_SYNC, NULL, 2);
     for (int i = 0; i < 3; i++) step(z, 1);
     niz_close(z);
     unsetenv("NIZ_TRACE");
@@ -171,7 +156,7 @@ END_TEST
 START_TEST(a_trace_that_cannot_be_written_is_a_remark)
 {
     setenv("NIZ_TRACE", "/nowhere/at/all", 1);
-    niz *z = open_with("off", NULL, 1);
+    niz *z = util_open_jit(NIZ_JIT_OFF, NULL, 1);
     step(z, 1);
     ck_assert_int_eq(niz_error(z), NIZ_OK);
     niz_close(z);
@@ -179,7 +164,8 @@ START_TEST(a_trace_that_cannot_be_written_is_a_remark)
 }
 END_TEST
 
-/* ---- kernels of another compiler ---------------------------------------------------------------- */
+/* ---- kernels of another compiler ----------------------------------------------------------------
+ */
 
 START_TEST(random_graphs_give_the_same_bits_with_clang)
 {
@@ -196,7 +182,9 @@ END_TEST
 
 int main(void)
 {
-    UTIL_MAIN("jit", random_graphs_give_the_same_bits_with_clang, a_plan_is_compiled_when_it_is_met_again, a_trace_names_kernels_and_lines,
-              a_trace_that_cannot_be_written_is_a_remark, random_graphs_give_the_same_bits, random_graphs_give_the_same_bits_with_threads,
+    UTIL_MAIN("jit", random_graphs_give_the_same_bits_with_clang,
+              a_plan_is_compiled_when_it_is_met_again, a_trace_names_kernels_and_lines,
+              a_trace_that_cannot_be_written_is_a_remark, random_graphs_give_the_same_bits,
+              random_graphs_give_the_same_bits_with_threads,
               random_graphs_give_the_same_bits_on_avx2, random_graphs_give_the_same_bits_on_sse2);
 }

@@ -13,20 +13,6 @@ typedef struct outcome {
     unsigned char *bytes; /* elements of dtype */
 } outcome;
 
-static niz *open_with(const char *jit, const char *isa, int threads)
-{
-    setenv("NIZ_JIT", jit, 1);
-    if (isa)
-        setenv("NIZ_ISA", isa, 1);
-    else
-        unsetenv("NIZ_ISA");
-    niz *z = niz_open(&(niz_options){.threads = threads});
-    ck_assert_ptr_nonnull(z);
-    NIZ_STEP(z); /* the variables are read when something runs first */
-    ck_assert(niz_item(niz_neg(niz_scalar(z, NIZ_F32, 1))) == -1);
-    return z;
-}
-
 /* ---- one form at a time -----------------------------------------------------------------------
  */
 
@@ -174,7 +160,7 @@ static outcome run_form(niz *z, const form *f, niz_dtype dtype, niz_shape s)
 
 static void forms_same(const char *isa, int threads, size_t every)
 {
-    niz *a = open_with("off", isa, 1), *b = open_with("sync", isa, threads);
+    niz *a = util_open_jit(NIZ_JIT_OFF, isa, 1), *b = util_open_jit(NIZ_JIT_SYNC, isa, threads);
     for (size_t k = 0; k < NIZ_COUNT(forms) * NIZ_COUNT(shapes) * 2; k += every) {
         const form *f = &forms[k / 2 % NIZ_COUNT(forms)];
         niz_dtype dtype = k % 2 ? NIZ_F64 : NIZ_F32;
@@ -227,10 +213,10 @@ static void update_rows(niz *z, double *out)
 START_TEST(a_later_kernel_reads_the_old_version)
 {
     static double a[64 + 40 * 64], b[64 + 40 * 64];
-    niz *z = open_with("off", NULL, 1);
+    niz *z = util_open_jit(NIZ_JIT_OFF, NULL, 1);
     for (int i = 0; i < 3; i++) update_rows(z, a);
     niz_close(z);
-    z = open_with("sync", NULL, 1);
+    z = util_open_jit(NIZ_JIT_SYNC, NULL, 1);
     for (int i = 0; i < 3; i++) update_rows(z, b);
     niz_close(z);
     ck_assert_mem_eq(a, b, sizeof a);
@@ -272,7 +258,7 @@ static void read_whole(int (*make)(niz *z, niz_t *want))
     double got[2][2 * 64 * 8];
     int64_t n = 0;
     for (int compiled = 0; compiled < 2; compiled++) {
-        niz *z = open_with(compiled ? "sync" : "off", NULL, 1);
+        niz *z = util_open_jit(compiled ? NIZ_JIT_SYNC : NIZ_JIT_OFF, NULL, 1);
         NIZ_STEP(z);
         niz_t want[2];
         make(z, want);
@@ -300,7 +286,7 @@ END_TEST
 /* What running y prints to standard error with NIZ_DUMP=what; to be freed. */
 static char *dump_of(const char *what, niz_t (*make)(niz *z))
 {
-    niz *z = open_with("sync", NULL, 1);
+    niz *z = util_open_jit(NIZ_JIT_SYNC, NULL, 1);
     niz_t y = make(z);
     expect_ok(z);
     char path[] = "/tmp/niz-dump-XXXXXX";

@@ -8,13 +8,6 @@
 
 #define ROOM 200000 /* doubles of all outputs of a form */
 
-static niz *open_with(niz_jit_mode jit, int threads)
-{
-    niz *z = niz_open(&(niz_options){.threads = threads, .jit = jit});
-    ck_assert_ptr_nonnull(z);
-    return z;
-}
-
 /* [s] of repeatable numbers of both signs */
 static niz_t leaf(niz *z, niz_dtype dtype, niz_shape s, int salt)
 {
@@ -24,7 +17,8 @@ static niz_t leaf(niz *z, niz_dtype dtype, niz_shape s, int salt)
     return niz_reshape_at(NIZ_HERE, x, s);
 }
 
-/* ---- forms: each returns its outputs in y ------------------------------------------------------ */
+/* ---- forms: each returns its outputs in y ------------------------------------------------------
+ */
 
 typedef struct sizes {
     int64_t m, n, k;
@@ -123,7 +117,8 @@ static const sizes all_sizes[] = {
     {2, 2, 1}, {3, 17, 5}, {13, 32, 64}, {25, 40, 400}, {64, 10, 33}, {5, 300, 20}, {70, 33, 800},
 };
 
-/* ---- the comparison ----------------------------------------------------------------------------- */
+/* ---- the comparison -----------------------------------------------------------------------------
+ */
 
 static int64_t run_form(niz *z, form *make, niz_dtype d, sizes s, double *out)
 {
@@ -143,10 +138,10 @@ static int64_t run_form(niz *z, form *make, niz_dtype d, sizes s, double *out)
     return at;
 }
 
-static void same_bits(niz_dtype d, int threads, int every)
+static void same_bits(niz_dtype d, const char *isa, int threads, int every)
 {
     static double p[ROOM], q[ROOM];
-    niz *a = open_with(NIZ_JIT_OFF, 1), *b = open_with(NIZ_JIT_SYNC, threads);
+    niz *a = util_open_jit(NIZ_JIT_OFF, isa, 1), *b = util_open_jit(NIZ_JIT_SYNC, isa, threads);
     int number = 0;
     for (size_t f = 0; f < NIZ_COUNT(forms); f++)
         for (size_t s = 0; s < NIZ_COUNT(all_sizes); s++) {
@@ -154,8 +149,9 @@ static void same_bits(niz_dtype d, int threads, int every)
             int64_t n = run_form(a, forms[f].make, d, all_sizes[s], p);
             ck_assert_int_eq(run_form(b, forms[f].make, d, all_sizes[s], q), n);
             for (int64_t i = 0; i < n; i++)
-                ck_assert_msg(!memcmp(&p[i], &q[i], sizeof *p), "%s, size %d: %lld is %.17g not %.17g",
-                              forms[f].name, (int)s, (long long)i, q[i], p[i]);
+                ck_assert_msg(!memcmp(&p[i], &q[i], sizeof *p),
+                              "%s, size %d: %lld is %.17g not %.17g", forms[f].name, (int)s,
+                              (long long)i, q[i], p[i]);
         }
     ck_assert_int_eq(niz_statistics(b).plans_refused, 0);
     niz_close(a);
@@ -164,23 +160,20 @@ static void same_bits(niz_dtype d, int threads, int every)
 
 START_TEST(finished_tiles_have_the_interpreters_bits)
 {
-    same_bits(NIZ_F32, 1, 1);
-    same_bits(NIZ_F64, 3, 1);
+    same_bits(NIZ_F32, NULL, 1, 1);
+    same_bits(NIZ_F64, NULL, 3, 1);
 }
 END_TEST
 
 START_TEST(finished_tiles_have_the_same_bits_on_every_isa)
 {
     static const char *const isa[] = {"avx2", "sse2"};
-    for (size_t i = 0; i < NIZ_COUNT(isa); i++) {
-        setenv("NIZ_ISA", isa[i], 1);
-        same_bits(NIZ_F32, 2, 3);
-    }
-    unsetenv("NIZ_ISA");
+    for (size_t i = 0; i < NIZ_COUNT(isa); i++) same_bits(NIZ_F32, isa[i], 2, 3);
 }
 END_TEST
 
-/* ---- updates in place ----------------------------------------------------------------------------- */
+/* ---- updates in place
+ * ----------------------------------------------------------------------------- */
 
 typedef niz_optim optimiser(void);
 
@@ -212,7 +205,7 @@ static void train(niz *z, optimiser *make, int steps, double *out)
 static void updates_same(optimiser *make, int threads)
 {
     double p[12], q[12];
-    niz *a = open_with(NIZ_JIT_OFF, 1), *b = open_with(NIZ_JIT_SYNC, threads);
+    niz *a = util_open_jit(NIZ_JIT_OFF, NULL, 1), *b = util_open_jit(NIZ_JIT_SYNC, NULL, threads);
     train(a, make, NIZ_COUNT(p), p);
     train(b, make, NIZ_COUNT(q), q);
     ck_assert_int_eq(niz_error(b), NIZ_OK);
@@ -236,7 +229,7 @@ START_TEST(a_weight_read_by_its_own_update_is_not_overwritten_early)
 {
     double p[6], q[6];
     for (int compiled = 0; compiled < 2; compiled++) {
-        niz *z = open_with(compiled ? NIZ_JIT_SYNC : NIZ_JIT_OFF, compiled ? 2 : 1);
+        niz *z = util_open_jit(compiled ? NIZ_JIT_SYNC : NIZ_JIT_OFF, NULL, compiled ? 2 : 1);
         for (int i = 0; i < 6; i++) {
             NIZ_STEP(z);
             niz_t w = niz_param(z, "w", NIZ_F32, NIZ_SHAPE(70, 70), niz_normal_init(.std = .1));

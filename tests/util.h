@@ -151,4 +151,18 @@ static inline niz *util_open(void)
     return niz_open(&(niz_options){.threads = 1});
 }
 
+/* A context with compiled kernels or without; isa NULL: the machine's best. */
+static inline niz *util_open_jit(niz_jit_mode jit, const char *isa, int threads)
+{
+    if (isa)
+        setenv("NIZ_ISA", isa, 1);
+    else
+        unsetenv("NIZ_ISA");
+    niz *z = niz_open(&(niz_options){.threads = threads, .jit = jit});
+    ck_assert_ptr_nonnull(z);
+    NIZ_STEP(z); /* the environment is read when something runs first */
+    ck_assert(niz_item(niz_neg(niz_scalar(z, NIZ_F32, 1))) == -1);
+    return z;
+}
+
 #endif
