@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import platform
+import resource
 import signal
 import statistics
 import subprocess
@@ -21,6 +22,7 @@ import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 TORCH, JAX = "2.13.0", "0.10.2"
+MEMORY = 10 << 30  # bytes of a program: one that unrolls 200 steps must not take the machine down
 INDEX = "https://download.pytorch.org/whl/cpu"
 PEERS = {"torch": "PyTorch", "compile": "torch.compile", "jax": "JAX"}
 
@@ -84,13 +86,17 @@ def private_python():
     return str(python)
 
 
+def bounded():
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+
+
 def run(command, limit):
     """What the program printed, or why it printed nothing: a dictionary in any case."""
     env = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
     env.setdefault("NIZ_JIT", "sync")
     try:
         p = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                             env=env, start_new_session=True)
+                             env=env, start_new_session=True, preexec_fn=bounded)
     except OSError as e:
         sys.exit(f"compare: cannot run {command[0]}: {e.strerror}; see --build and --python")
     try:
