@@ -86,9 +86,9 @@ static bool measure_recording(void)
     if (!ok) return false;
     for (int i = 0; i < ROUNDS; i++) sum[i] = c.live[i] + c.plan[i];
     printf("%.0f nodes, %d rounds; ns a node        median      min   goal\n", nodes, ROUNDS);
-    report("recording", c.record, "<= 100");
+    report("recording", c.record, "<= 30");
     report("recording a node that exists", c.again, "");
-    report("finding the plan", sum, "<= 10");
+    report("finding the plan", sum, "<= 5");
     report("  its live part, renumbered", c.live, "");
     report("  its key, and the plan", c.plan, "");
     return true;

@@ -127,12 +127,12 @@ static bool niz_run_bit(const uint64_t *bit, uint32_t i)
 /* Single elements on their way into a chunk's array and out of it. */
 #define NIZ_RUN_GATHER(T)                                                                          \
     for (uint32_t i = 0; i < c->n_in; i++)                                                         \
-        ((T *)x)[i] = niz_run_bit(c->bool_in, i) ? (T)(*(bool *)NIZ_AT(in[i]) != 0)                \
+        ((T *)x)[i] = niz_run_bit(c->bool_in, i) ? (T)(*(const unsigned char *)NIZ_AT(in[i]) != 0) \
                                                  : *(const T *)NIZ_AT(in[i]);
 #define NIZ_RUN_SCATTER(T)                                                                         \
     for (uint32_t i = 0; i < c->n_out; i++)                                                        \
         if (niz_run_bit(c->bool_out, i))                                                           \
-            *(bool *)NIZ_AT(out[i]) = ((const T *)y)[i] != 0;                                      \
+            *(unsigned char *)NIZ_AT(out[i]) = ((const T *)y)[i] != 0;                             \
         else                                                                                       \
             *(T *)NIZ_AT(out[i]) = ((const T *)y)[i];
 #define NIZ_AT(a) ((char *)base[(a).base] + (a).bytes)
