@@ -117,6 +117,7 @@ static inline int util_count(const char *text, const char *part)
 typedef struct util_memory {
     long live;     /* blocks */
     long asked;    /* requests for memory */
+    long large;    /* of them, for a megabyte and more */
     long fail_at;  /* the request that is refused, from 1; 0: none */
     bool fail_all; /* and every later one */
     long failed;
@@ -131,6 +132,7 @@ static inline void *util_realloc(void *user, void *p, size_t bytes)
         return NULL;
     }
     m->asked++;
+    m->large += bytes >> 20 != 0;
     if (bytes >> 40) return NULL; /* sanitizers stop the program at these */
     if (m->fail_at && (m->asked == m->fail_at || (m->fail_all && m->asked > m->fail_at))) {
         m->failed++;
