@@ -305,4 +305,25 @@ static inline int64_t rg_differ(niz_dtype dtype, const void *a, const void *b, i
     return -1;
 }
 
+/* All outputs of a graph, one after another. */
+typedef struct rg_outcome {
+    niz_dtype dtype;
+    int64_t n;
+    unsigned char *bytes; /* elements of dtype; to be freed */
+} rg_outcome;
+
+static inline rg_outcome rg_outcome_of(niz_dtype dtype, int n, const niz_t *y)
+{
+    rg_outcome o = {.dtype = dtype};
+    size_t size = niz_dtype_size(dtype), at = 0;
+    for (int i = 0; i < n; i++) o.n += rg_count(y[i]);
+    o.bytes = malloc((size_t)o.n * size + 1);
+    for (int i = 0; i < n; i++) {
+        size_t bytes = (size_t)rg_count(y[i]) * size;
+        ck_assert_int_eq(niz_read(y[i], o.bytes + at, bytes), NIZ_OK);
+        at += bytes;
+    }
+    return o;
+}
+
 #endif

@@ -6,13 +6,6 @@
 
 #include "random_graph.h"
 
-/* All outputs of a graph, one after another. */
-typedef struct outcome {
-    niz_dtype dtype;
-    int64_t n;
-    unsigned char *bytes; /* elements of dtype */
-} outcome;
-
 /* ---- one form at a time -----------------------------------------------------------------------
  */
 
@@ -139,23 +132,14 @@ static niz_t form_leaf(niz *z, niz_dtype dtype, niz_shape s, int salt)
     return rg_leaf(&g, s);
 }
 
-static outcome run_form(niz *z, const form *f, niz_dtype dtype, niz_shape s)
+static rg_outcome run_form(niz *z, const form *f, niz_dtype dtype, niz_shape s)
 {
-    outcome o = {.dtype = dtype};
     NIZ_STEP(z);
     niz_t y[8];
     niz_t a = form_leaf(z, dtype, s, 1), b = form_leaf(z, dtype, s, 2);
     int n = f->make(a, b, form_leaf(z, dtype, NIZ_SHAPE(s.dim[s.rank - 1]), 3), y);
     ck_assert_msg(niz_run(z, n, y) == NIZ_OK, "%s: %s", f->name, niz_message(z));
-    size_t size = niz_dtype_size(dtype), at = 0;
-    for (int i = 0; i < n; i++) o.n += rg_count(y[i]);
-    o.bytes = malloc((size_t)o.n * size + 1);
-    for (int i = 0; i < n; i++) {
-        size_t bytes = (size_t)rg_count(y[i]) * size;
-        ck_assert_int_eq(niz_read(y[i], o.bytes + at, bytes), NIZ_OK);
-        at += bytes;
-    }
-    return o;
+    return rg_outcome_of(dtype, n, y);
 }
 
 static void forms_same(const char *isa, int threads, size_t every)
@@ -165,7 +149,8 @@ static void forms_same(const char *isa, int threads, size_t every)
         const form *f = &forms[k / 2 % NIZ_COUNT(forms)];
         niz_dtype dtype = k % 2 ? NIZ_F64 : NIZ_F32;
         size_t shape = k / 2 / NIZ_COUNT(forms);
-        outcome p = run_form(a, f, dtype, shapes[shape]), q = run_form(b, f, dtype, shapes[shape]);
+        rg_outcome p = run_form(a, f, dtype, shapes[shape]),
+                   q = run_form(b, f, dtype, shapes[shape]);
         int64_t at = rg_differ(dtype, p.bytes, q.bytes, p.n, 0);
         ck_assert_msg(at < 0, "%s of shape %d, %s, isa %s: element %lld of %lld differs", f->name,
                       (int)shape, niz_dtype_name(dtype), isa ? isa : "best", (long long)at,
