@@ -102,7 +102,7 @@ double session_norm(int n, const niz_t *g)
 static bool settled(niz *z)
 {
 #ifdef BENCH_KERNEL_COUNTS
-    return niz_statistics(z).kernels_pending == 0;
+    return niz_statistics(z).plans_pending == 0;
 #else
     const char *mode = getenv("NIZ_JIT"); /* libniz does not tell: async may take the whole time */
     return niz_statistics(z).runs > 0 && !(mode && !strcmp(mode, "async"));

@@ -210,7 +210,7 @@ typedef struct niz_stats {
     int64_t plans_cached, plan_nodes; /* held now */
     int64_t plans_refused;            /* too large for a kernel: interpreted for good */
     int64_t runs_compiled;            /* runs by compiled kernels */
-    int64_t kernels_pending;          /* plans that still wait for the compiler */
+    int64_t plans_pending;            /* plans that still wait for the compiler */
     int64_t bytes_now, bytes_peak;    /* in use; of what is freed, up to 64 MB of large blocks wait for
                                          the next step */
 } niz_stats;

@@ -2,9 +2,9 @@
  *
  * In the scheduled graph one index a row becomes a comparison (choose.c); it is fused into groups
  * (fuse.c), placed again with groups as positions, and each nest written as a C function
- * (codegen/emit.c).  All functions of a plan make one text, so that it is one run of the compiler
- * and one entry of the cache.  Until the text is compiled the plan runs interpreted; the swap is
- * between two runs and changes no bit.
+ * (codegen/emit.c).  All nests of a plan make one text, so that it is one run of the compiler and
+ * one entry of the cache; much straight-line code makes texts of its own (jit_chunk.c).  Until all
+ * are compiled the plan runs interpreted; the swap is between two runs and changes no bit.
  *
  * SPDX-License-Identifier: MIT */
 #include <stdlib.h>
@@ -255,7 +255,7 @@ static bool niz_jit_lower(niz_exec *e, niz_plan *plan, const niz_work *w, const 
     bool text = s.n_functions || (s.chunks.n_functions && !plan->n_chunk_texts);
     ok = ok && niz_jit_request(e, plan, text ? s.bytes : NULL);
     plan->compiles = ok && (plan->text || plan->n_chunk_texts);
-    e->z->stats.kernels_pending += plan->compiles;
+    e->z->stats.plans_pending += plan->compiles;
     niz_writer_end(&s);
     return ok;
 }
@@ -390,7 +390,7 @@ bool niz_jit_ready(niz_exec *e, niz_plan *plan)
     if (state == NIZ_KERNEL_PENDING) return false;
     plan->ready = state == NIZ_KERNEL_READY && niz_jit_resolve(plan) && niz_chunk_resolve(plan);
     if (plan->ready)
-        e->z->stats.kernels_pending--;
+        e->z->stats.plans_pending--;
     else
         niz_jit_drop(e, plan); /* the interpreter it is, for good */
     return plan->ready;
@@ -400,7 +400,7 @@ void niz_jit_drop(niz_exec *e, niz_plan *plan)
 {
     if (plan->text && e->jit) niz_kernel_release(e->jit->kernels, plan->text);
     niz_chunk_drop(e, plan);
-    e->z->stats.kernels_pending -= plan->compiles && !plan->ready;
+    e->z->stats.plans_pending -= plan->compiles && !plan->ready;
     plan->text = NULL;
     plan->compiles = false;
 }
