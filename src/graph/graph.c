@@ -154,19 +154,30 @@ static bool niz_node_is(const niz_node *n, uint64_t sig, const niz_node_spec *s)
            niz_dims_equal(n->shape, s->shape) && niz_words_equal(n->attr, s->attr.value, s->attr.n);
 }
 
-/* ---- the table of equal nodes ------------------------------------------------------------------
+/* ---- equal nodes --------------------------------------------------------------------------------
  *
- * The first slot is near those of the nodes just recorded (users of one operand spread over 1024
- * slots), so that the part of the table in use stays in the nearest cache; from then on the steps
- * are the hash's own.  The table is a power of two and steps are odd: they come to every slot. */
+ * An equal node has the same newest operand.  A node remembers the first that was made with it as
+ * the newest; most have no second, so that a new node is mostly seen to be new by one look at an
+ * operand that was just written.  Further ones, and nodes without operands, are in a table (open
+ * addressing).
+ *
+ * There the first slot is near those of the nodes just recorded (users of one operand spread over
+ * 1024 slots), so that the part of the table in use stays in the nearest cache; from then on the
+ * steps are the hash's own.  The table is a power of two and steps are odd: they come to every
+ * slot. */
 
-static uint32_t niz_merge_first(uint32_t hash, int n, const uint32_t *arg)
+static uint32_t niz_merge_newest(int n, const uint32_t *arg)
 {
-    if (!n) return hash;
+    if (!n) return NIZ_NONE;
     uint32_t newest = arg[0];
     for (int i = 1; i < n; i++)
         if (arg[i] > newest) newest = arg[i];
-    return newest * 3 + (hash & 1023);
+    return newest;
+}
+
+static uint32_t niz_merge_first(uint32_t hash, uint32_t newest)
+{
+    return newest == NIZ_NONE ? hash : newest * 3 + (hash & 1023);
 }
 
 static uint32_t niz_merge_next(uint32_t slot, uint32_t hash)
@@ -174,13 +185,29 @@ static uint32_t niz_merge_next(uint32_t slot, uint32_t hash)
     return slot + (hash >> 10 | 1);
 }
 
-static void niz_merge_put(niz_graph *g, uint32_t hash, uint32_t id)
+static bool niz_merge_is_user(const niz_graph *g, uint32_t newest, uint32_t id)
+{
+    return newest != NIZ_NONE && g->node[newest].user == id;
+}
+
+/* The slot of node id, or the empty one where it would be. */
+static struct niz_merge_slot *niz_merge_slot_of(const niz_graph *g, uint32_t id, uint32_t newest,
+                                                uint32_t *hash)
 {
     const niz_node *n = &g->node[id];
-    uint32_t mask = g->table_size - 1, i = niz_merge_first(hash, n->n_arg, n->arg) & mask;
-    while (g->table[i].id != NIZ_NONE) i = niz_merge_next(i, hash) & mask;
-    g->table[i].hash = hash;
-    g->table[i].id = id;
+    *hash = niz_node_hash(n->sig, n->n_arg, n->arg);
+    uint32_t mask = g->table_size - 1, i = niz_merge_first(*hash, newest) & mask;
+    while (g->table[i].id != id && g->table[i].id != NIZ_NONE) i = niz_merge_next(i, *hash) & mask;
+    return &g->table[i];
+}
+
+static void niz_merge_put(niz_graph *g, uint32_t id)
+{
+    const niz_node *n = &g->node[id];
+    uint32_t newest = niz_merge_newest(n->n_arg, n->arg), hash;
+    if (niz_merge_is_user(g, newest, id)) return;
+    struct niz_merge_slot *slot = niz_merge_slot_of(g, id, newest, &hash);
+    *slot = (struct niz_merge_slot){hash, id};
     g->table_used++;
 }
 
@@ -190,8 +217,10 @@ static void niz_merge_fill(niz_graph *g)
 {
     g->table_used = 0;
     if (g->table_size) memset(g->table, 0xff, sizeof *g->table * g->table_size);
-    for (uint32_t id = 0; id < g->n; id++)
-        if (!(g->node[id].flags & NIZ_NODE_PRIVATE)) niz_merge_put(g, g->node[id].hash, id);
+    for (uint32_t id = 0; id < g->n; id++) {
+        if (g->node[id].user >= g->n) g->node[id].user = NIZ_NONE;
+        if (!(g->node[id].flags & NIZ_NODE_PRIVATE)) niz_merge_put(g, id);
+    }
 }
 
 static bool niz_merge_grow(niz_graph *g)
@@ -206,24 +235,15 @@ static bool niz_merge_grow(niz_graph *g)
     return true;
 }
 
-/* The equal node, or NIZ_NONE and the empty slot where it would be. */
-static uint32_t niz_merge_find(const niz_graph *g, uint32_t hash, uint64_t sig,
-                               const niz_node_spec *s, uint32_t *slot)
-{
-    uint32_t mask = g->table_size - 1, i = niz_merge_first(hash, s->n, s->arg) & mask;
-    for (; g->table[i].id != NIZ_NONE; i = niz_merge_next(i, hash) & mask)
-        if (g->table[i].hash == hash && niz_node_is(&g->node[g->table[i].id], sig, s))
-            return g->table[i].id;
-    *slot = i;
-    return NIZ_NONE;
-}
-
 static void niz_merge_remove(niz_graph *g, uint32_t id)
 {
     const niz_node *n = &g->node[id];
-    uint32_t mask = g->table_size - 1, i = niz_merge_first(n->hash, n->n_arg, n->arg) & mask;
-    while (g->table[i].id != id) i = niz_merge_next(i, n->hash) & mask;
-    g->table[i].id = NIZ_NONE;
+    uint32_t newest = niz_merge_newest(n->n_arg, n->arg), hash;
+    if (niz_merge_is_user(g, newest, id)) {
+        g->node[newest].user = NIZ_NONE;
+        return;
+    }
+    niz_merge_slot_of(g, id, newest, &hash)->id = NIZ_NONE;
     g->table_used--;
 }
 
@@ -238,7 +258,7 @@ static const niz_shape *niz_shape_keep(niz_graph *g, const niz_node_spec *s)
     return niz_arena_copy(&g->arena, s->shape, sizeof *s->shape);
 }
 
-static uint32_t niz_node_new(niz_graph *g, const niz_node_spec *s, uint64_t sig, uint32_t hash)
+static uint32_t niz_node_new(niz_graph *g, const niz_node_spec *s, uint64_t sig)
 {
     if (g->n >= g->capacity &&
         !niz_grow(g->z, &g->node, sizeof *g->node, &g->capacity, (size_t)g->n + 1))
@@ -257,8 +277,8 @@ static uint32_t niz_node_new(niz_graph *g, const niz_node_spec *s, uint64_t sig,
         .arg = arg,
         .place = s->place,
         .sig = sig,
-        .hash = hash,
         .generation = g->generation,
+        .user = NIZ_NONE,
         .origin = NIZ_NONE,
         .dtype = (uint8_t)s->dtype,
         .flags = (uint8_t)((s->is_private ? NIZ_NODE_PRIVATE : 0) |
@@ -269,21 +289,37 @@ static uint32_t niz_node_new(niz_graph *g, const niz_node_spec *s, uint64_t sig,
     return g->n++;
 }
 
+/* Finds the equal node in the table, or puts a new one there. */
+static uint32_t niz_merge_add(niz_graph *g, const niz_node_spec *s, uint64_t sig, uint32_t newest)
+{
+    if (g->table_used + 1 > g->table_size / 2 && !niz_merge_grow(g)) return NIZ_NONE;
+    uint32_t hash = niz_node_hash(sig, s->n, s->arg), mask = g->table_size - 1;
+    uint32_t i = niz_merge_first(hash, newest) & mask;
+    for (; g->table[i].id != NIZ_NONE; i = niz_merge_next(i, hash) & mask)
+        if (g->table[i].hash == hash && niz_node_is(&g->node[g->table[i].id], sig, s))
+            return g->table[i].id;
+    uint32_t id = niz_node_new(g, s, sig);
+    if (id == NIZ_NONE) return NIZ_NONE;
+    g->table[i] = (struct niz_merge_slot){hash, id};
+    g->table_used++;
+    return id;
+}
+
 uint32_t niz_graph_add(niz_graph *g, const niz_node_spec *s)
 {
     uint64_t op_hash = niz_op_table_hash(g->ops, s->op);
     if (!op_hash) return NIZ_NONE;
     uint64_t sig = niz_node_sig(op_hash, s);
-    if (s->is_private) return niz_node_new(g, s, sig, 0);
-    if (g->table_used + 1 > g->table_size / 2 && !niz_merge_grow(g)) return NIZ_NONE;
-    uint32_t hash = niz_node_hash(sig, s->n, s->arg), slot = 0;
-    uint32_t id = niz_merge_find(g, hash, sig, s, &slot);
-    if (id != NIZ_NONE) return id;
-    id = niz_node_new(g, s, sig, hash);
-    if (id == NIZ_NONE) return NIZ_NONE;
-    g->table[slot] = (struct niz_merge_slot){hash, id};
-    g->table_used++;
-    return id;
+    if (s->is_private) return niz_node_new(g, s, sig);
+    uint32_t newest = niz_merge_newest(s->n, s->arg);
+    if (newest == NIZ_NONE) return niz_merge_add(g, s, sig, newest);
+    uint32_t user = g->node[newest].user;
+    if (user == NIZ_NONE) {
+        user = niz_node_new(g, s, sig);
+        g->node[newest].user = user;
+        return user;
+    }
+    return niz_node_is(&g->node[user], sig, s) ? user : niz_merge_add(g, s, sig, newest);
 }
 
 bool niz_graph_infer(const niz_graph *g, niz_infer *f, const niz_op *op, int n, const uint32_t *arg,

@@ -2,10 +2,11 @@
  *
  * Operands have smaller ids than their users, so the array is a topological order and every
  * algorithm on it is a loop.  The same pure operation on the same operands is the same node
- * (hash-consing: open addressing).  Recordings and the passes' graphs are both of this kind.
+ * (hash-consing).  Recordings and the passes' graphs are both of this kind.
  *
  * Recording is the price of defining by running, so a node costs one bump of the arena (its
- * operands), one probe of the table and 80 bytes; operands hand their shape on to the result.
+ * operands), one look at its newest operand and 80 bytes; operands hand their shape on to the
+ * result.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef NIZ_GRAPH_H
@@ -54,7 +55,7 @@ typedef struct niz_node {
     const int64_t *attr;
     const niz_place *place;
     int64_t version; /* of param and assign: which version of the parameter this is */
-    uint32_t hash;   /* of sig and operands */
+    uint32_t user;   /* the first mergeable node whose newest operand this is, or NIZ_NONE */
     uint32_t origin; /* in a plan's graph: the number of the live node it came from */
 } niz_node;
 
