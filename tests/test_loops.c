@@ -1,4 +1,4 @@
-/* test_loops.c - reductions, contractions and convolutions of every table this processor runs,
+/* test_loops.c - reductions, copies, contractions and convolutions of every table this processor runs,
  * bit for bit against tests/reference.c: awkward sizes, strides, special values, cut ranges.
  *
  * Everything is drawn from a fixed seed; NIZ_TEST_SEED takes another, NIZ_TEST_ROUNDS more rounds.
@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "exec/exec.h"
 #include "reference.h"
 
 #define EXACT_MARGIN 64 /* elements of a known pattern around every result */
@@ -350,6 +351,72 @@ START_TEST(reduce_many_blocks)
 }
 END_TEST
 
+/* ---- copies ---------------------------------------------------------------------------------- */
+
+/* The same elements whatever the order of the axes, whole and cut. */
+static void check_copy(niz_copy_loop *l, niz_dtype d)
+{
+    operand x = {.dtype = d};
+    int64_t n = niz_ref_count(&l->space);
+    reach_space(&x, &l->space, 0);
+    fill(&x, 97);
+    char what[96];
+    snprintf(what, sizeof what, "copy of dtype %d, rank %d, %lld elements", (int)d, l->space.rank,
+             (long long)n);
+    char *want = make_result(n, (size_t)l->bytes);
+    for (int64_t i = 0; i < n; i++)
+        memcpy(want + niz_ref_offset(&l->space, 1, i) * l->bytes,
+               x.base + niz_ref_offset(&l->space, 0, i) * l->bytes, (size_t)l->bytes);
+    niz_copy_loop sorted = *l;
+    niz_space_for_copy(&sorted.space);
+    const niz_loops *t;
+    for (int i = 0; (t = niz_isa_get(i)) != NULL; i++)
+        for (int cut = 0; cut < 4; cut++) {
+            void *y = make_result(n, (size_t)l->bytes);
+            int64_t at = cut & 1 ? below(n + 1) : n;
+            const niz_copy_loop *loop = cut & 2 ? &sorted : l;
+            t->copy(loop, x.base, y, at, n);
+            t->copy(loop, x.base, y, 0, at);
+            compare(what, t->isa, d, y, want, n);
+            free_result(y, (size_t)l->bytes);
+        }
+    free_result(want, (size_t)l->bytes);
+    free(x.memory);
+}
+
+/* Strides of a source that is a permutation with gaps, broadcast or turned around here and there. */
+static void scattered(niz_loop_space *s)
+{
+    int64_t stride = 1;
+    bool done[NIZ_MAX_RANK] = {false};
+    for (int left = s->rank; left > 0; left--) {
+        int d = (int)below(s->rank);
+        while (done[d]) d = (d + 1) % s->rank;
+        done[d] = true;
+        s->stride[0][d] = below(12) == 0 ? 0 : below(12) == 0 ? -stride : stride;
+        stride *= s->dim[d] + (below(6) == 0);
+    }
+}
+
+START_TEST(copy_random)
+{
+    start();
+    for (int64_t round = 0; round < rounds(1500); round++) {
+        niz_dtype d = (niz_dtype)below(NIZ_N_DTYPES);
+        niz_copy_loop l = {.bytes = (int)size_of(d), .space = {.n = 2, .rank = (int)below(7)}};
+        int64_t room = 40000;
+        for (int i = 0; i < l.space.rank; i++) {
+            int64_t most = below(3) == 0 ? 90 : 6, dim = between(below(40) != 0, most);
+            l.space.dim[i] = dim <= room ? dim : 1;
+            room /= l.space.dim[i] ? l.space.dim[i] : 1;
+        }
+        scattered(&l.space);
+        contiguous(&l.space, 1);
+        check_copy(&l, d);
+    }
+}
+END_TEST
+
 /* ---- contractions ---------------------------------------------------------------------------- */
 
 static void contract_integer(const niz_contract_loop *l, const void *a, const void *b, void *y)
@@ -670,6 +737,7 @@ int main(void)
     tcase_add_test(t, reduce_lengths);
     tcase_add_test(t, reduce_strides);
     tcase_add_test(t, reduce_many_blocks);
+    tcase_add_test(t, copy_random);
     tcase_add_test(t, contract_matrices);
     tcase_add_test(t, contract_depths);
     tcase_add_test(t, contract_strides);

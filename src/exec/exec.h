@@ -76,6 +76,7 @@ typedef struct niz_address {
 
 typedef enum niz_task_kind {
     NIZ_TASK_MAP,
+    NIZ_TASK_COPY,
     NIZ_TASK_REDUCE,
     NIZ_TASK_CONTRACT,
     NIZ_TASK_CONV,
@@ -118,6 +119,7 @@ typedef struct niz_task {
     niz_address *buffer;
     union {
         niz_map_loop *map;
+        niz_copy_loop *copy;
         niz_reduce_loop *reduce;
         niz_contract_loop *contract;
         niz_conv_loop *conv;
@@ -317,5 +319,6 @@ int niz_thread_count(const niz_options *o);
 void niz_space_make(niz_loop_space *s, int rank, const int64_t *dim, int n,
                     int64_t stride[][NIZ_MAX_RANK]);
 int64_t niz_space_count(const niz_loop_space *s);
+void niz_space_for_copy(niz_loop_space *s);
 
 #endif

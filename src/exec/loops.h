@@ -35,7 +35,7 @@ typedef struct niz_map_loop {
 } niz_map_loop;
 
 /* copy: buffers are source and destination, of one dtype of `bytes` a element; both may be
- * strided.  The range is of the flattened index. */
+ * strided, and the dims in any order (niz_space_for_copy).  The range is of the flattened index. */
 typedef struct niz_copy_loop {
     int bytes;
     niz_loop_space space;

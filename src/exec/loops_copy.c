@@ -1,10 +1,11 @@
 /* loops_copy.c - copies between strided buffers.  Compiled three times.
  *
  * A range of the flattened space is cut into planes: pieces of the two innermost dims that are
- * rectangles.  A plane is copied as rows where both sides have stride 1 (memcpy), in small square
- * blocks transposed in registers where one side is contiguous along the rows and the other along
- * the columns, and element by element otherwise.  The blocks are what makes transposes fast: every
- * cache line fetched is used up before it leaves the first-level cache.
+ * rectangles.  A plane is copied as rows where both sides have stride 1 (rows of 8 or 16 bytes in
+ * one move each), in small square blocks transposed in registers where one side is contiguous along
+ * the rows and the other along the columns, and element by element otherwise.  The blocks are what
+ * makes transposes fast: every cache line fetched is used up before it leaves the first-level cache.
+ * From plane to plane the outer dims are counted on, as a plane may have only four elements.
  *
  * Elements are moved as unsigned integers of their width; no bit of a NaN changes.
  *
@@ -83,9 +84,17 @@ static inline void niz_copy_block_u64(const uint64_t *x, int64_t xs, uint64_t *y
     }                                                                                              \
     static void niz_copy_rows_##t(const niz_copy_plane *p, const T *x, T *y)                       \
     {                                                                                              \
+        if (p->cols * sizeof(T) == 8) {                                                            \
+            for (int64_t i = 0; i < p->rows; i++, x += p->xs1, y += p->ys1) memmove(y, x, 8);      \
+            return;                                                                                \
+        }                                                                                          \
+        if (p->cols * sizeof(T) == 16) {                                                           \
+            for (int64_t i = 0; i < p->rows; i++, x += p->xs1, y += p->ys1) memmove(y, x, 16);     \
+            return;                                                                                \
+        }                                                                                          \
         if (p->cols >= 16) {                                                                       \
             for (int64_t i = 0; i < p->rows; i++, x += p->xs1, y += p->ys1)                        \
-                memcpy(y, x, (size_t)p->cols * sizeof(T));                                         \
+                memmove(y, x, (size_t)p->cols * sizeof(T)); /* in place: the same memory */         \
             return;                                                                                \
         }                                                                                          \
         for (int64_t i = 0; i < p->rows; i++, x += p->xs1, y += p->ys1)                            \
@@ -121,6 +130,9 @@ static inline void niz_copy_block_u64(const uint64_t *x, int64_t xs, uint64_t *y
             niz_copy_transpose_##t(&p, x, y);                                                      \
         else if (p.ys0 == 1 && p.xs0 == 0)                                                         \
             niz_copy_fill_##t(&p, x, y);                                                           \
+        else if (p.rows > p.cols)                                                                  \
+            niz_copy_each_##t(                                                                     \
+                &(niz_copy_plane){p.cols, p.rows, p.xs0, p.xs1, p.ys0, p.ys1}, x, y);              \
         else                                                                                       \
             niz_copy_each_##t(&p, x, y);                                                           \
     }
@@ -141,59 +153,82 @@ static void niz_copy_plane_of(int bytes, const niz_copy_plane *p, const char *x,
 
 /* ---- walking -------------------------------------------------------------------------------- */
 
-/* Where element `at` of the space lies, in elements, for a buffer with these strides. */
-static int64_t niz_copy_offset(const niz_loop_space *s, const int64_t *stride, int64_t at)
+typedef struct niz_copy_walk {
+    const niz_loop_space *space;
+    const int64_t *xs, *ys;
+    niz_copy_plane whole;        /* the two innermost dims */
+    int64_t at;                  /* of its elements: how many are done */
+    int64_t x, y;                /* where it begins, in elements */
+    int64_t index[NIZ_MAX_RANK]; /* of the dims outside */
+} niz_copy_walk;
+
+static void niz_copy_begin(niz_copy_walk *w, int64_t begin)
 {
-    int64_t offset = 0;
-    for (int d = s->rank; d-- > 0;) {
-        offset += at % s->dim[d] * stride[d];
-        at /= s->dim[d];
+    const niz_loop_space *s = w->space;
+    int in = s->rank - 1, out = s->rank - 2;
+    w->whole = (niz_copy_plane){.rows = 1, .cols = 1, .xs0 = 1, .ys0 = 1};
+    if (in >= 0) w->whole.cols = s->dim[in], w->whole.xs0 = w->xs[in], w->whole.ys0 = w->ys[in];
+    if (out >= 0) w->whole.rows = s->dim[out], w->whole.xs1 = w->xs[out], w->whole.ys1 = w->ys[out];
+    w->at = begin % (w->whole.rows * w->whole.cols);
+    begin /= w->whole.rows * w->whole.cols;
+    w->x = w->y = 0;
+    for (int d = out; d-- > 0; begin /= s->dim[d]) {
+        w->index[d] = begin % s->dim[d];
+        w->x += w->index[d] * w->xs[d];
+        w->y += w->index[d] * w->ys[d];
     }
-    return offset;
 }
 
-/* The largest rectangle that starts at element `at` and ends at `end` or before. */
-static void niz_copy_extent(const niz_loop_space *s, int64_t at, int64_t end, niz_copy_plane *p)
+static void niz_copy_next(niz_copy_walk *w)
 {
-    int64_t inner = s->rank ? s->dim[s->rank - 1] : 1;
-    int64_t outer = s->rank > 1 ? s->dim[s->rank - 2] : 1;
-    int64_t column = at % inner;
-    p->rows = 1;
-    p->cols = niz_copy_least(inner - column, end - at);
-    if (column == 0 && end - at >= inner)
-        p->rows = niz_copy_least(outer - at / inner % outer, (end - at) / inner);
+    w->at = 0;
+    for (int d = w->space->rank - 2; d-- > 0;) {
+        w->x += w->xs[d];
+        w->y += w->ys[d];
+        if (++w->index[d] < w->space->dim[d]) return;
+        w->x -= w->xs[d] * w->space->dim[d];
+        w->y -= w->ys[d] * w->space->dim[d];
+        w->index[d] = 0;
+    }
+}
+
+/* Elements [begin, end) of the space; y's offsets are counted from `origin`. */
+static void niz_copy_range(niz_copy_walk *w, int bytes, const char *x, char *y, int64_t origin,
+                           int64_t begin, int64_t end)
+{
+    if (begin >= end) return;
+    niz_copy_begin(w, begin);
+    for (int64_t left = end - begin, n; left > 0; left -= n) {
+        niz_copy_plane p = w->whole;
+        int64_t row = 0, column = 0, size = p.rows * p.cols;
+        if (w->at || left < size) { /* a rectangle: whole rows, or a piece of one */
+            row = w->at / p.cols;
+            column = w->at % p.cols;
+            bool piece = column || left < p.cols;
+            p.rows = piece ? 1 : niz_copy_least(p.rows - row, left / p.cols);
+            p.cols = piece ? niz_copy_least(p.cols - column, left) : p.cols;
+        }
+        int64_t from = w->x + row * p.xs1 + column * p.xs0;
+        int64_t to = w->y + row * p.ys1 + column * p.ys0 - origin;
+        niz_copy_plane_of(bytes, &p, x + from * bytes, y + to * bytes);
+        n = p.rows * p.cols;
+        if ((w->at += n) == size) niz_copy_next(w);
+    }
 }
 
 void NIZ_ISA_NAME(niz_copy_run)(const niz_copy_loop *loop, const void *x, void *y, int64_t begin,
                                 int64_t end)
 {
     const niz_loop_space *s = &loop->space;
-    const int64_t *xs = s->stride[0], *ys = s->stride[1];
-    niz_copy_plane p = {0};
-    for (int64_t at = begin; at < end; at += p.rows * p.cols) {
-        niz_copy_extent(s, at, end, &p);
-        p.xs0 = s->rank ? xs[s->rank - 1] : 1;
-        p.ys0 = s->rank ? ys[s->rank - 1] : 1;
-        p.xs1 = s->rank > 1 ? xs[s->rank - 2] : 0;
-        p.ys1 = s->rank > 1 ? ys[s->rank - 2] : 0;
-        niz_copy_plane_of(loop->bytes, &p,
-                          (const char *)x + niz_copy_offset(s, xs, at) * loop->bytes,
-                          (char *)y + niz_copy_offset(s, ys, at) * loop->bytes);
-    }
+    niz_copy_walk w = {.space = s, .xs = s->stride[0], .ys = s->stride[1]};
+    niz_copy_range(&w, loop->bytes, x, y, 0, begin, end);
 }
 
 void NIZ_ISA_NAME(niz_copy_gather)(int bytes, const niz_loop_space *s, int which, const void *x,
                                    void *y, int64_t begin, int64_t end)
 {
-    const int64_t *xs = s->stride[which];
-    niz_copy_plane p = {0};
-    for (int64_t at = begin; at < end; at += p.rows * p.cols) {
-        niz_copy_extent(s, at, end, &p);
-        p.xs0 = s->rank ? xs[s->rank - 1] : 1;
-        p.xs1 = s->rank > 1 ? xs[s->rank - 2] : 0;
-        p.ys0 = 1;
-        p.ys1 = s->rank > 1 ? s->dim[s->rank - 1] : 1;
-        niz_copy_plane_of(bytes, &p, (const char *)x + niz_copy_offset(s, xs, at) * bytes,
-                          (char *)y + (at - begin) * bytes);
-    }
+    int64_t ys[NIZ_MAX_RANK], count = 1;
+    for (int d = s->rank; d-- > 0; count *= s->dim[d]) ys[d] = count;
+    niz_copy_walk w = {.space = s, .xs = s->stride[which], .ys = ys};
+    niz_copy_range(&w, bytes, x, y, begin, begin, end);
 }

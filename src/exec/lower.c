@@ -100,6 +100,17 @@ static void niz_lower_broadcast(const niz_view *x, const niz_shape *shape, int64
                         : x->stride[d - skip];
 }
 
+/* A map without instructions. */
+static bool niz_lower_copy(niz_lowering *l, const niz_map_loop *map, niz_dtype dtype, niz_task *t)
+{
+    niz_copy_loop *loop = t->loop.copy = niz_lower_alloc(l, sizeof *loop);
+    if (!loop) return false;
+    *loop = (niz_copy_loop){(int)niz_dtype_size(dtype), map->space};
+    niz_space_for_copy(&loop->space);
+    t->kind = NIZ_TASK_COPY;
+    return true;
+}
+
 static bool niz_lower_map(niz_lowering *l, uint32_t id, niz_task *t)
 {
     const niz_node *n = &l->w->g.node[id];
@@ -118,6 +129,7 @@ static bool niz_lower_map(niz_lowering *l, uint32_t id, niz_task *t)
     t->kind = NIZ_TASK_MAP;
     t->units = t->count;
     t->work = (double)t->count * (1 + loop->map->n);
+    if (!loop->map->n && n->n_arg == 1) return niz_lower_copy(l, loop, (niz_dtype)n->dtype, t);
     niz_lower_scratch(l, (int64_t)l->e->loops->map_scratch(loop->map));
     return true;
 }

@@ -170,6 +170,7 @@ static void niz_run_piece(void *state, int thread, int64_t begin, int64_t end)
     niz_run_finish finish;
     switch (t->kind) {
     case NIZ_TASK_MAP: f->map(t->loop.map, b, begin, end, niz_run_scratch(s, thread)); break;
+    case NIZ_TASK_COPY: f->copy(t->loop.copy, b[0], b[1], begin, end); break;
     case NIZ_TASK_REDUCE: f->reduce(t->loop.reduce, b[0], b[1], begin, end); break;
     case NIZ_TASK_CONTRACT:
         f->contract(t->loop.contract, b[0], b[1], b[2], begin, end, niz_run_scratch(s, thread),
