@@ -68,6 +68,7 @@ typedef struct images {
     niz_dataset *set, *test_set; /* test_set: NULL if one set holds the test images too */
     niz_parts parts;
     niz_part test;
+    niz_normalizer *normalizer; /* of both sets */
 } images;
 
 static void images_split(niz *z, images *d, const char *dir, uint64_t seed)
@@ -93,10 +94,9 @@ static images images_load(niz *z, const char *dir, uint64_t seed)
     if (d.set->sample.rank != 2)
         niz_fail(z, NIZ_HERE, NIZ_E_SHAPE, "images have two axes, those in %s have %d", dir,
                  d.set->sample.rank);
-    niz_normalizer *n = niz_normalizer_fit(z, d.parts.train, .per_feature = false);
-    niz_normalizer_apply(z, n, d.set);
-    if (d.test_set) niz_normalizer_apply(z, n, d.test_set);
-    niz_normalizer_free(z, n);
+    d.normalizer = niz_normalizer_fit(z, d.parts.train, .per_feature = false);
+    niz_normalizer_apply(z, d.normalizer, d.set);
+    if (d.test_set) niz_normalizer_apply(z, d.normalizer, d.test_set);
     return d;
 }
 
@@ -105,6 +105,7 @@ static void images_free(niz *z, images *d)
     niz_parts_free(z, &d->parts);
     niz_dataset_free(z, d->set);
     niz_dataset_free(z, d->test_set);
+    niz_normalizer_free(z, d->normalizer);
 }
 
 static void images_print(const images *d, const char *dir, uint64_t seed)

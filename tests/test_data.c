@@ -188,6 +188,15 @@ static void put_small(const char *images, const char *labels)
     put(labels, l, sizeof l);
 }
 
+/* The features of a part as its batches would have them, for free. */
+static float *features_of(niz_part p)
+{
+    float *x = malloc((size_t)(p.count * p.of->features + 1) * sizeof *x);
+    ck_assert_ptr_nonnull(x);
+    ck_assert_int_eq(niz_part_read(z, p, x), NIZ_OK);
+    return x;
+}
+
 static void check_small(const niz_dataset *d)
 {
     expect_fine();
@@ -199,8 +208,13 @@ static void check_small(const niz_dataset *d)
     ck_assert_int_eq(d->features, 6);
     ck_assert_int_eq(d->n_classes, 3);
     ck_assert_ptr_null(d->target);
-    for (int k = 0; k < SMALL_N * 6; k++)
-        ck_assert(d->x[k] == (float)(unsigned char)(7 * k) / 255.0f);
+    ck_assert(!d->x && d->bytes && d->divisor == 255);
+    float *x = features_of(niz_all(d));
+    for (int k = 0; k < SMALL_N * 6; k++) {
+        ck_assert_int_eq(d->bytes[k], 7 * k);
+        ck_assert(x[k] == (float)(7 * k) / 255.0f);
+    }
+    free(x);
     for (int k = 0; k < SMALL_N; k++) ck_assert_int_eq(d->label[k], k % 3);
 }
 
@@ -381,24 +395,27 @@ END_TEST
 
 START_TEST(idx_images_of_every_kind)
 {
-    static const int code[3] = {12, 13, 14};
-    for (int t = 0; t < 3; t++) {
+    static const int code[5] = {9, 11, 12, 13, 14}, width[5] = {1, 2, 4, 4, 8};
+    static const int value[7] = {-100, 0, 1, 127, -128, 7, 100};
+    for (int t = 0; t < 5; t++) {
         unsigned char b[64];
-        float f = -300;
-        double g = -300;
-        uint32_t f32;
-        uint64_t f64;
-        memcpy(&f32, &f, 4);
-        memcpy(&f64, &g, 8);
-        size_t n = idx_header(b, code[t], 1, (uint32_t[]){1});
-        n += t == 0 ? big_endian(b + n, (uint32_t)-300, 4)
-             : t == 1 ? big_endian(b + n, f32, 4)
-                      : big_endian(b + n, f64, 8);
+        size_t n = idx_header(b, code[t], 1, (uint32_t[]){7});
+        for (int i = 0; i < 7; i++) {
+            float f = (float)value[i];
+            double g = value[i];
+            uint32_t f32;
+            uint64_t bits = (uint64_t)value[i];
+            memcpy(&f32, &f, 4);
+            if (code[t] == 13) bits = f32;
+            if (code[t] == 14) memcpy(&bits, &g, 8);
+            n += big_endian(b + n, bits, width[t]);
+        }
         niz_dataset *d = niz_idx_load(z, put("images", b, n), NULL);
         expect_fine();
         ck_assert_int_eq(d->sample.rank, 0);
         ck_assert_int_eq(d->features, 1);
-        ck_assert(d->x[0] == -300);
+        ck_assert(!d->bytes && d->x);
+        for (int i = 0; i < 7; i++) ck_assert(d->x[i] == (float)value[i]);
         niz_dataset_free(z, d);
     }
     ck_assert_ptr_null(niz_idx_load(z, put("images", "\0\0\x08\0x", 5), NULL));
@@ -941,11 +958,13 @@ static void moments(niz_part p, int64_t feature, double *mean, double *std)
 {
     int64_t n = 0, from = feature < 0 ? 0 : feature, to = feature < 0 ? p.of->features : from + 1;
     double sum = 0, square = 0;
+    float *x = features_of(p);
     for (int64_t i = 0; i < p.count; i++)
         for (int64_t j = from; j < to; j++, n++) {
-            double v = (double)p.of->x[niz_part_row(p, i) * p.of->features + j];
+            double v = (double)x[i * p.of->features + j];
             sum += v, square += v * v;
         }
+    free(x);
     *mean = sum / (double)n;
     *std = sqrt(square / (double)n - *mean * *mean);
 }
@@ -988,9 +1007,17 @@ START_TEST(normalizer_by_hand)
     float row[3] = {3, 7.1f, 1e8f};
     niz_normalizer_rows(n, 1, row);
     ck_assert(row[0] == 0 && row[1] == 7 && row[2] < -1);
-    niz_normalizer_apply(z, n, &d);
-    ck_assert(x[1] == 0 && x[4] == 0 && x[7] == 0);
+    ck_assert_int_eq(niz_normalizer_apply(z, n, &d), NIZ_OK);
+    float *read = features_of(niz_all(&d));
+    ck_assert(read[1] == 0 && read[4] == 0 && read[7] == 0);
+    ck_assert(x[1] == 0.1f && x[4] == 0.1f && x[7] == 0.1f); /* the program's own stay */
+    free(read);
+    ck_assert_int_eq(niz_normalizer_apply(z, n, &d), NIZ_E_ARGUMENT);
+    expect_error(NIZ_E_ARGUMENT, "a normalizer already");
     d.features = d.sample.dim[0] = 1;
+    ck_assert_int_eq(niz_normalizer_apply(z, n, &d), NIZ_E_ARGUMENT);
+    expect_error(NIZ_E_ARGUMENT, "features, 1, are not as many as its normalizer's");
+    d.normalizer = NULL;
     ck_assert_int_eq(niz_normalizer_apply(z, n, &d), NIZ_E_SHAPE);
     expect_error(NIZ_E_SHAPE, "fitted to 3 features, the data set has 1");
     ck_assert_int_eq(niz_normalizer_apply(z, NULL, &d), NIZ_E_ARGUMENT);
@@ -1050,6 +1077,7 @@ static void walk(niz_batches *b, const niz_dataset *d, int64_t size, int *seen)
 {
     niz_batch s;
     int64_t batches = 0;
+    float *x = features_of(niz_all(d));
     while (niz_batches_next(b, &s)) {
         batches++;
         ck_assert(s.count == size || (s.count < size && batches == niz_batches_count(b)));
@@ -1061,12 +1089,13 @@ static void walk(niz_batches *b, const niz_dataset *d, int64_t size, int *seen)
         for (int64_t i = 0; i < s.count; i++) {
             int64_t row = s.index[i];
             seen[row]++;
-            ck_assert_int_eq(memcmp(s.x + i * d->features, d->x + row * d->features,
+            ck_assert_int_eq(memcmp(s.x + i * d->features, x + row * d->features,
                                     (size_t)d->features * sizeof(float)), 0);
             if (s.label) ck_assert_int_eq(s.label[i], d->label[row]);
             if (s.target) ck_assert(s.target[i] == d->target[row]);
         }
     }
+    free(x);
     ck_assert_int_eq(batches, niz_batches_count(b));
     ck_assert(!niz_batches_next(b, &s) && s.count == 0 && s.x == NULL);
 }
@@ -1152,6 +1181,153 @@ START_TEST(batches_of_a_programs_own_arrays)
 }
 END_TEST
 
+/* ---- bytes and floats ----------------------------------------------------------------------- */
+
+enum { TWIN_N = 203, TWIN_ROWS = 5, TWIN_COLUMNS = 7, TWIN = TWIN_ROWS * TWIN_COLUMNS };
+
+/* The same samples twice: as bytes, and as the floats they stand for. */
+typedef struct twins {
+    uint8_t bytes[TWIN_N * TWIN];
+    float x[TWIN_N * TWIN];
+    int32_t label[TWIN_N];
+    niz_dataset of_bytes, of_floats;
+} twins;
+
+static void make_twins(twins *t, float divisor)
+{
+    for (int i = 0; i < TWIN_N * TWIN; i++) {
+        bool dull = i % TWIN == 3; /* a feature that is nearly constant */
+        t->bytes[i] = (uint8_t)(i < 256 ? (uint32_t)i : dull ? 9 : draw(256));
+        t->x[i] = (float)t->bytes[i] / divisor;
+    }
+    for (int i = 0; i < TWIN_N; i++) t->label[i] = (int32_t)draw(3);
+    t->of_floats = (niz_dataset){.count = TWIN_N, .sample = {2, {TWIN_ROWS, TWIN_COLUMNS}},
+                                 .features = TWIN, .n_classes = 3, .label = t->label};
+    t->of_bytes = t->of_floats;
+    t->of_floats.x = t->x;
+    t->of_bytes.bytes = t->bytes;
+    t->of_bytes.divisor = divisor;
+}
+
+static void same_bits(const void *a, const void *b, int64_t floats)
+{
+    ck_assert_int_eq(memcmp(a, b, (size_t)floats * sizeof(float)), 0);
+}
+
+static void same_batches(niz_part a, niz_part b, int64_t size, bool shuffle)
+{
+    niz_batches *of[2] = {niz_batches_open(z, a, size, .seed = 5, .shuffle = shuffle),
+                          niz_batches_open(z, b, size, .seed = 5, .shuffle = shuffle)};
+    niz_batch s, t;
+    for (int64_t epoch = 0; epoch < 2; epoch++) {
+        niz_batches_start(of[0], epoch);
+        niz_batches_start(of[1], epoch);
+        while (niz_batches_next(of[0], &s)) {
+            ck_assert(niz_batches_next(of[1], &t));
+            ck_assert_int_eq(s.count, t.count);
+            same_bits(s.x, t.x, s.count * TWIN);
+            same_bits(s.label, t.label, s.count);
+        }
+        ck_assert(!niz_batches_next(of[1], &t));
+    }
+    expect_fine();
+    niz_batches_free(z, of[0]);
+    niz_batches_free(z, of[1]);
+}
+
+static void same_parts(niz_part a, niz_part b)
+{
+    ck_assert_int_eq(a.count, b.count);
+    for (int64_t i = 0; i < a.count; i++) ck_assert_int_eq(niz_part_row(a, i), niz_part_row(b, i));
+    float *x = features_of(a), *y = features_of(b);
+    same_bits(x, y, a.count * TWIN);
+    free(x);
+    free(y);
+    for (int64_t size = 1; size <= 1000; size *= 7)
+        for (int shuffle = 0; shuffle < 2; shuffle++) same_batches(a, b, size, shuffle);
+}
+
+/* What a normaliser does, written out. */
+static void check_arithmetic(const twins *t, const niz_normalizer *n)
+{
+    float *x = features_of(niz_all(&t->of_bytes));
+    for (int i = 0; i < TWIN_N * TWIN; i++) {
+        int slot = n->per_feature ? i % TWIN : 0;
+        float want = (t->x[i] - n->mean[slot]) / n->std[slot];
+        same_bits(&x[i], &want, 1);
+    }
+    free(x);
+}
+
+static void normalize_twins(twins *t, niz_parts a, niz_parts b, bool per_feature)
+{
+    niz_normalizer *n = niz_normalizer_fit(z, a.train, .per_feature = per_feature),
+                   *m = niz_normalizer_fit(z, b.train, .per_feature = per_feature);
+    expect_fine();
+    same_bits(n->mean, m->mean, per_feature ? TWIN : 1);
+    same_bits(n->std, m->std, per_feature ? TWIN : 1);
+    niz_normalizer_apply(z, n, &t->of_bytes);
+    niz_normalizer_apply(z, m, &t->of_floats);
+    check_arithmetic(t, n);
+    same_parts(a.train, b.train);
+    same_parts(a.test, b.test);
+    niz_normalizer *again = niz_normalizer_fit(z, a.train, .per_feature = per_feature);
+    ck_assert(fabsf(again->mean[0]) < 1e-5f); /* it measures what batches have */
+    niz_normalizer_free(z, again);
+    t->of_bytes.normalizer = t->of_floats.normalizer = NULL;
+    niz_normalizer_free(z, n);
+    niz_normalizer_free(z, m);
+}
+
+START_TEST(bytes_and_floats_give_the_same_batches)
+{
+    static const float divisors[] = {255, 1, 16, 0.3f, -7};
+    static twins t;
+    for (size_t i = 0; i < sizeof divisors / sizeof *divisors; i++) {
+        make_twins(&t, divisors[i]);
+        same_parts(niz_all(&t.of_bytes), niz_all(&t.of_floats));
+        niz_parts a = niz_split(z, niz_all(&t.of_bytes), .seed = 3),
+                  b = niz_split(z, niz_all(&t.of_floats), .seed = 3);
+        same_parts(a.validation, b.validation);
+        normalize_twins(&t, a, b, false);
+        normalize_twins(&t, a, b, true);
+        niz_parts_free(z, &a);
+        niz_parts_free(z, &b);
+    }
+}
+END_TEST
+
+START_TEST(features_that_are_not_sound)
+{
+    static twins t;
+    make_twins(&t, 255);
+    float x[TWIN], mean = 0, std = 1;
+    int64_t row = 7;
+    niz_part one = {&t.of_bytes, 1, &row};
+    ck_assert_int_eq(niz_part_read(z, one, x), NIZ_OK);
+    same_bits(x, t.x + row * TWIN, TWIN);
+    ck_assert_int_eq(niz_part_read(z, one, NULL), NIZ_E_ARGUMENT);
+    expect_error(NIZ_E_ARGUMENT, "nowhere");
+    row = TWIN_N;
+    ck_assert_int_eq(niz_part_read(z, one, x), NIZ_E_ARGUMENT);
+    expect_error(NIZ_E_ARGUMENT, "sample 203");
+    row = 0;
+    t.of_bytes.x = t.x;
+    ck_assert_ptr_null(niz_batches_open(z, one, 1));
+    expect_error(NIZ_E_ARGUMENT, "given twice");
+    t.of_bytes.x = NULL;
+    t.of_bytes.divisor = 0;
+    ck_assert_ptr_null(niz_normalizer_fit(z, one));
+    expect_error(NIZ_E_ARGUMENT, "without a divisor");
+    t.of_bytes.bytes = NULL;
+    niz_split(z, niz_all(&t.of_bytes));
+    expect_error(NIZ_E_ARGUMENT, "no x and no bytes");
+    t.of_floats.normalizer = &(niz_normalizer){.features = TWIN + 1, .mean = &mean, .std = &std};
+    ck_assert_ptr_null(niz_batches_open(z, niz_all(&t.of_floats), 1));
+    expect_error(NIZ_E_ARGUMENT, "not as many as its normalizer's");
+}
+END_TEST
+
 /* ---- errors stick, memory fails ------------------------------------------------------------- */
 
 /* Everything in turn, as a program that asks for errors at its end. */
@@ -1163,10 +1339,14 @@ static void whole_program(const char *part_file)
     niz_normalizer *n = niz_normalizer_fit(z, p.train);
     niz_normalizer_apply(z, n, d);
     niz_normalizer_rows(n, 0, NULL);
-    niz_batches *b = niz_batches_open(z, p.train, 64);
+    niz_batches *b = niz_batches_open(z, p.train, 64), *c = niz_batches_open(z, niz_all(m), 2);
     niz_batch s;
     for (niz_batches_start(b, 0); niz_batches_next(b, &s);) {}
+    for (niz_batches_start(c, 0); niz_batches_next(c, &s);) {}
     ck_assert(!niz_batches_count(b) == !b);
+    float x[SMALL_N * 6];
+    niz_part_read(z, niz_all(m), x);
+    niz_batches_free(z, c);
     niz_batches_free(z, b);
     niz_normalizer_free(z, n);
     niz_parts_free(z, &p);
@@ -1380,6 +1560,8 @@ int main(void)
     tcase_add_test(c, batches_cover_each_sample_once);
     tcase_add_test(c, batches_follow_seed_and_epoch);
     tcase_add_test(c, batches_of_a_programs_own_arrays);
+    tcase_add_test(c, bytes_and_floats_give_the_same_batches);
+    tcase_add_test(c, features_that_are_not_sound);
     tcase_add_test(c, nothing_happens_after_an_error);
     tcase_add_test(c, every_allocation_may_fail);
     tcase_add_test(c, real_tables);

@@ -4,7 +4,7 @@
  *   niz_dataset *d = niz_digits(z);                       // or niz_csv_load, niz_idx_load ...
  *   niz_parts p = niz_split(z, niz_all(d), .validation = .15, .test = .15, .seed = 1);
  *   niz_normalizer *n = niz_normalizer_fit(z, p.train);   // sees the training part only
- *   niz_normalizer_apply(z, n, d);
+ *   niz_normalizer_apply(z, n, d);                        // d's batches are normalised from here on
  *   niz_batches *b = niz_batches_open(z, p.train, 64, .seed = 1);
  *   for (int epoch = 0; epoch < 10; epoch++) {
  *       niz_batch s;
@@ -44,14 +44,22 @@ extern "C" {
 #define NIZ_MAX_CLASSES 65536
 
 /** Samples in memory.  Loaders make one; a program may as well fill in its own around arrays it
- *  has: the functions below only read it (niz_normalizer_apply writes x) and keep no more than a
- *  pointer to it.  Just one of label and target is given, or neither. */
+ *  has: the functions below only read it (niz_normalizer_apply sets .normalizer) and keep no more
+ *  than a pointer to it.
+ *
+ *  The features are floats, x, or bytes as they lie in an image file: just one of x and bytes is
+ *  given.  Batches, normalisers and niz_part_read make the same f32 numbers of either, a sample at
+ *  a time, so a byte stays a byte in memory: the numbers are x or bytes / divisor, normalised if
+ *  there is a normaliser.  Just one of label and target is given, or neither. */
 typedef struct niz_dataset {
     int64_t count;    /* samples */
     niz_shape sample; /* shape of one sample: [8,8] for an image, [4] for a row of a table; rank
                          at most NIZ_MAX_RANK - 1 */
     int64_t features; /* numbers in one sample: the product of .sample */
-    float *x;         /* [count, sample...], row-major */
+    float *x;         /* [count, sample...], row-major; or NULL: */
+    uint8_t *bytes;   /* [count, sample...], each of which stands for */
+    float divisor;    /* bytes / divisor: 255 for values in [0, 1]; not 0 where there are bytes */
+    const struct niz_normalizer *normalizer; /* what the features go through, or NULL */
     int64_t n_classes; /* labels are 0 .. n_classes-1; 0 without labels */
     int32_t *label;   /* [count], or NULL */
     float *target;    /* [count] for regression, or NULL */
@@ -83,7 +91,7 @@ NIZ_API niz_idx *niz_idx_read_at(niz_at at, niz *z, const char *path);
 NIZ_API void niz_idx_free(niz *z, niz_idx *idx);
 
 /** Images and labels as a data set.  images [count, sample...] of any element type; unsigned bytes
- *  are divided by 255, so that values lie in [0, 1], others stay as they are.  labels [count] of an
+ *  stay bytes with divisor 255, so that values lie in [0, 1], others become floats, x.  labels [count] of an
  *  integer type, 0 .. NIZ_MAX_CLASSES-1; n_classes is the largest and one.  labels_path NULL: a
  *  data set without labels. */
 NIZ_API niz_dataset *niz_idx_load_at(niz_at at, niz *z, const char *images_path,
@@ -151,6 +159,9 @@ static inline int64_t niz_part_row(niz_part p, int64_t i)
     return p.index ? p.index[i] : i;
 }
 
+/** The part's features, as its batches would have them: x [part.count, sample...]. */
+NIZ_API niz_status niz_part_read_at(niz_at at, niz *z, niz_part part, float *x);
+
 /** How many samples of each class the part has; counts [n_classes].  Labels outside are left
  *  out. */
 NIZ_API void niz_class_counts(niz_part part, int64_t *counts);
@@ -196,12 +207,14 @@ typedef struct niz_normalizer_options {
 
 /** Measures mean and standard deviation (of the population: divided by count) of a part, which
  *  should be the training part: niz_normalizer_fit(z, p.train, .per_feature = false).  Summed in
- *  double, in the part's order.  A constant feature gets std 1, so it becomes 0.  An empty part is
- *  NIZ_E_ARGUMENT. */
+ *  double, in the part's order, of the features as niz_part_read gives them.  A constant feature
+ *  gets std 1, so it becomes 0.  An empty part is NIZ_E_ARGUMENT. */
 NIZ_API niz_normalizer *niz_normalizer_fit_at(niz_at at, niz *z, niz_normalizer_options options);
 
-/** Normalises every sample of d in place, all parts of it with it: call it once for each data set.
- *  NIZ_E_SHAPE if d has another number of features than what was fitted. */
+/** Normalises d, all parts of it with it: what is read of d from here on (niz_part_read, batches)
+ *  goes through n, which must live as long.  The data set's own numbers stay as they are, so
+ *  d->normalizer = NULL takes it back.  NIZ_E_SHAPE if d has another number of features than what
+ *  was fitted; NIZ_E_ARGUMENT if it has a normaliser. */
 NIZ_API niz_status niz_normalizer_apply_at(niz_at at, niz *z, const niz_normalizer *n,
                                            niz_dataset *d);
 
@@ -263,6 +276,7 @@ NIZ_API void niz_batches_free(niz *z, niz_batches *b);
 #define niz_idx_read(...) niz_idx_read_at(NIZ_HERE, __VA_ARGS__)
 #define niz_idx_load(...) niz_idx_load_at(NIZ_HERE, __VA_ARGS__)
 #define niz_idx_dir(...) niz_idx_dir_at(NIZ_HERE, __VA_ARGS__)
+#define niz_part_read(...) niz_part_read_at(NIZ_HERE, __VA_ARGS__)
 #define niz_normalizer_apply(...) niz_normalizer_apply_at(NIZ_HERE, __VA_ARGS__)
 
 /* The last fixed argument starts __VA_ARGS__ as a member, so that options may be left out. */
@@ -310,6 +324,10 @@ inline niz_dataset *niz_csv_load(niz *z, const char *path,
 {
     o.path = path;
     return niz_csv_load_at(niz_at{file, line}, z, o);
+}
+inline niz_status niz_part_read(niz *z, niz_part part, float *x, NIZ_CPP_AT)
+{
+    return niz_part_read_at(niz_at{file, line}, z, part, x);
 }
 inline niz_parts niz_split(niz *z, niz_part part, niz_split_options o = niz_split_options(),
                            NIZ_CPP_AT)

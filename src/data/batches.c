@@ -6,8 +6,6 @@
  * SPDX-License-Identifier: MIT */
 #include <niz/op.h>
 
-#include <string.h>
-
 #include "data/dataset.h"
 #include "data/memory.h"
 #include "data/part.h"
@@ -18,11 +16,11 @@ struct niz_batches {
     int64_t size;
     uint64_t seed;
     bool shuffle, drop_last;
-    int64_t next;    /* position in order */
-    int64_t *order;  /* [part.count] samples of the data set */
-    float *x;        /* [size, sample...] */
-    int32_t *label;  /* [size] or NULL */
-    float *target;   /* [size] or NULL */
+    int64_t next;   /* position in order */
+    int64_t *order; /* [part.count] samples of the data set */
+    float *x;       /* [size, sample...] */
+    int32_t *label; /* [size] or NULL */
+    float *target;  /* [size] or NULL */
 };
 
 static bool make_buffers(niz *z, niz_batches *b)
@@ -74,10 +72,9 @@ void niz_batches_start(niz_batches *b, int64_t epoch)
 static void gather(niz_batches *b, int64_t count)
 {
     const niz_dataset *d = b->part.of;
-    size_t bytes = (size_t)d->features * sizeof *d->x;
     for (int64_t i = 0; i < count; i++) {
         int64_t row = b->order[b->next + i];
-        if (bytes) memcpy(b->x + i * d->features, d->x + row * d->features, bytes);
+        niz_dataset_row(d, row, b->x + i * d->features);
         if (b->label) b->label[i] = d->label[row];
         if (b->target) b->target[i] = d->target[row];
     }

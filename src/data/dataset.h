@@ -1,4 +1,4 @@
-/* dataset.h - making a data set.
+/* dataset.h - making a data set, and reading it.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef NIZ_DATA_DATASET_H
@@ -9,6 +9,9 @@
 /* A data set of so many samples of that shape; its arrays are NULL, to be filled in.  What is
  * filled in is freed with it. */
 niz_dataset *niz_dataset_new(niz *z, int64_t count, niz_shape sample);
+
+/* The features of one sample, as f32 and normalised: x [features].  The data set is a sound one. */
+void niz_dataset_row(const niz_dataset *d, int64_t row, float *x);
 
 /* Copies of n texts, pointers and characters in one block; NULL: the error is set. */
 const char *const *niz_dataset_names(niz *z, int64_t n, const char *const *text);

@@ -22,25 +22,35 @@ static int64_t integer_at(const niz_idx *idx, int64_t i)
     return idx->dtype == NIZ_U8 ? ((const uint8_t *)idx->data)[i] : ((const int32_t *)idx->data)[i];
 }
 
-/* One loop a type, so that each is a loop over vectors. */
-#define CONVERT(T, expression)                                                                     \
-    do {                                                                                           \
-        const T *from = idx->data;                                                                 \
-        for (int64_t i = 0; i < idx->count; i++) x[i] = (expression);                              \
-    } while (0)
-
-/* The elements as f32 [count]; bytes become 0 .. 1. */
-static float *to_floats(niz *z, const niz_idx *idx)
-{
-    float *restrict x = niz_memory_array(z, NULL, idx->count, sizeof *x);
-    if (!x) return NULL;
-    switch (idx->dtype) {
-    case NIZ_U8: CONVERT(uint8_t, (float)from[i] / 255.0f); break;
-    case NIZ_I32: CONVERT(int32_t, (float)from[i]); break;
-    case NIZ_F32: CONVERT(float, from[i]); break;
-    default: CONVERT(double, (float)from[i]);
+/* Elements of type T as f32 in the same memory, from the first to the last: no T is smaller. */
+#define CONVERT(T)                                                                                 \
+    for (int64_t i = 0; i < idx->count; i++) {                                                     \
+        T from;                                                                                    \
+        memcpy(&from, p + i * (int64_t)sizeof from, sizeof from);                                  \
+        float to = (float)from;                                                                    \
+        memcpy(p + i * (int64_t)sizeof to, &to, sizeof to);                                        \
     }
-    return x;
+
+static void to_floats(niz_idx *idx)
+{
+    unsigned char *p = idx->data;
+    if (idx->dtype == NIZ_I32) CONVERT(int32_t)
+    if (idx->dtype == NIZ_F64) CONVERT(double)
+}
+
+/* The file's elements become the data set's: bytes as they are, to stand for 0 .. 1; others f32. */
+static bool give_elements(niz *z, niz_idx *idx, niz_dataset *d)
+{
+    if (idx->dtype == NIZ_U8) {
+        d->bytes = idx->data;
+        d->divisor = 255;
+    } else {
+        to_floats(idx);
+        d->x = niz_memory_array(z, idx->data, idx->count, sizeof *d->x);
+    }
+    if (!d->bytes && !d->x) return false;
+    idx->data = NULL;
+    return true;
 }
 
 static niz_dataset *load_images(niz_at at, niz *z, const char *path)
@@ -55,7 +65,10 @@ static niz_dataset *load_images(niz_at at, niz *z, const char *path)
         niz_shape sample = {idx->shape.rank - 1, {0}};
         for (int i = 0; i < sample.rank; i++) sample.dim[i] = idx->shape.dim[i + 1];
         d = niz_dataset_new(z, idx->shape.dim[0], sample);
-        if (d) d->x = to_floats(z, idx);
+        if (d && !give_elements(z, idx, d)) {
+            niz_dataset_free(z, d);
+            d = NULL;
+        }
     }
     niz_idx_free(z, idx);
     return d;
@@ -106,7 +119,7 @@ niz_dataset *niz_idx_load_at(niz_at at, niz *z, const char *images_path, const c
 {
     NIZ_FUNCTION(z, at, "idx_load");
     niz_dataset *d = load_images(at, z, images_path);
-    if (d && d->x && (!labels_path || load_labels(at, z, labels_path, d))) return d;
+    if (d && (!labels_path || load_labels(at, z, labels_path, d))) return d;
     niz_dataset_free(z, d);
     return NULL;
 }
@@ -190,8 +203,8 @@ static bool choose_images(niz_at at, niz *z, const char *dir, const char *part, 
         niz_fail(z, at, NIZ_E_IO, "%s: there is no %s-images-idx3-ubyte or %s-images-idx3-ubyte.gz",
                  dir, part, part);
     else if (c->rival)
-        niz_fail(z, at, NIZ_E_ARGUMENT, "%s: %s could be %s or %s; say the part in full", dir,
-                 part, c->name, c->rival);
+        niz_fail(z, at, NIZ_E_ARGUMENT, "%s: %s could be %s or %s; say the part in full", dir, part,
+                 c->name, c->rival);
     return c->name && !c->rival;
 }
 

@@ -1,5 +1,8 @@
 /* normalizer.c - mean and standard deviation of a part, and applying them.
  *
+ * A data set that is normalised holds a pointer to its normaliser; dataset.c calls it for each
+ * sample that is read.
+ *
  * Two sweeps in double: the mean, then the squared distances from it; a one-sweep formula loses the
  * digits that matter when the mean is large.  A feature is constant if its smallest value equals
  * its largest; its computed deviation need not come out as zero.
@@ -9,6 +12,7 @@
 
 #include <math.h>
 
+#include "data/dataset.h"
 #include "data/memory.h"
 #include "data/part.h"
 
@@ -17,11 +21,13 @@ typedef struct fit {
     int64_t features, slots; /* slots: features, or 1 over all of them */
     double *mean, *square;   /* [slots] */
     float *lo, *hi;          /* [slots] */
+    float *x;                /* [features] of the sample at hand */
 } fit;
 
 static const float *row_of(const fit *f, int64_t i)
 {
-    return f->part.of->x + niz_part_row(f->part, i) * f->features;
+    niz_dataset_row(f->part.of, niz_part_row(f->part, i), f->x);
+    return f->x;
 }
 
 static int64_t slot_of(const fit *f, int64_t feature)
@@ -37,7 +43,8 @@ static double values(const fit *f)
 
 static void measure_mean(fit *f)
 {
-    for (int64_t s = 0; s < f->slots; s++) f->lo[s] = f->hi[s] = row_of(f, 0)[s];
+    const float *first = row_of(f, 0);
+    for (int64_t s = 0; s < f->slots; s++) f->lo[s] = f->hi[s] = first[s];
     for (int64_t i = 0; i < f->part.count; i++) {
         const float *x = row_of(f, i);
         for (int64_t j = 0; j < f->features; j++) {
@@ -77,9 +84,10 @@ static bool make_arrays(niz *z, fit *f, niz_normalizer *n)
     f->square = niz_memory_zeroed(z, f->slots, sizeof *f->square);
     f->lo = niz_memory_array(z, NULL, f->slots, sizeof *f->lo);
     f->hi = niz_memory_array(z, NULL, f->slots, sizeof *f->hi);
+    f->x = niz_memory_array(z, NULL, f->features, sizeof *f->x);
     if (n) n->mean = niz_memory_array(z, NULL, f->slots, sizeof *n->mean);
     if (n) n->std = niz_memory_array(z, NULL, f->slots, sizeof *n->std);
-    return f->mean && f->square && f->lo && f->hi && n && n->mean && n->std;
+    return f->mean && f->square && f->lo && f->hi && f->x && n && n->mean && n->std;
 }
 
 niz_normalizer *niz_normalizer_fit_at(niz_at at, niz *z, niz_normalizer_options o)
@@ -107,17 +115,24 @@ niz_normalizer *niz_normalizer_fit_at(niz_at at, niz *z, niz_normalizer_options 
     niz_free(z, f.square);
     niz_free(z, f.lo);
     niz_free(z, f.hi);
+    niz_free(z, f.x);
     return n;
+}
+
+/* Two loops over vectors. */
+static void normalize(const niz_normalizer *n, float *restrict x)
+{
+    const float *mean = n->mean, *std = n->std;
+    if (n->per_feature)
+        for (int64_t j = 0; j < n->features; j++) x[j] = (x[j] - mean[j]) / std[j];
+    else
+        for (int64_t j = 0; j < n->features; j++) x[j] = (x[j] - *mean) / *std;
 }
 
 void niz_normalizer_rows(const niz_normalizer *n, int64_t count, float *x)
 {
     if (!n) return;
-    for (int64_t i = 0; i < count; i++, x += n->features)
-        for (int64_t j = 0; j < n->features; j++) {
-            int64_t s = n->per_feature ? j : 0;
-            x[j] = (x[j] - n->mean[s]) / n->std[s];
-        }
+    for (int64_t i = 0; i < count; i++) normalize(n, x + i * n->features);
 }
 
 niz_status niz_normalizer_apply_at(niz_at at, niz *z, const niz_normalizer *n, niz_dataset *d)
@@ -127,10 +142,11 @@ niz_status niz_normalizer_apply_at(niz_at at, niz *z, const niz_normalizer *n, n
     if (!n) return niz_fail(z, at, NIZ_E_ARGUMENT, "there is no normalizer");
     if (!niz_part_check(at, z, niz_all(d))) return niz_error(z);
     if (n->features != d->features)
-        return niz_fail(z, at, NIZ_E_SHAPE,
-                        "fitted to %lld features, the data set has %lld",
+        return niz_fail(z, at, NIZ_E_SHAPE, "fitted to %lld features, the data set has %lld",
                         (long long)n->features, (long long)d->features);
-    niz_normalizer_rows(n, d->count, d->x);
+    if (d->normalizer)
+        return niz_fail(z, at, NIZ_E_ARGUMENT, "the data set has a normalizer already");
+    d->normalizer = n;
     return NIZ_OK;
 }
 
