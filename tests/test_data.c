@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #ifdef NIZ_HAVE_ZLIB
 #include <zlib.h>
@@ -60,6 +61,7 @@ static char *in_dir(const char *name)
 
 static const char *made[] = {
     "f",
+    "pipe",
     "h.gz",
     "images",
     "labels",
@@ -493,7 +495,85 @@ START_TEST(idx_random_mutations)
 }
 END_TEST
 
+/* An IDX file of bytes that the 64 KB read at first do not cover; its length. */
+enum { BIG_N = 300, BIG_BYTES = 16 + BIG_N * 784 };
+
+static unsigned char *big_images(void)
+{
+    unsigned char *b = malloc(BIG_BYTES + 1);
+    ck_assert_ptr_nonnull(b);
+    size_t n = idx_header(b, 8, 3, (uint32_t[]){BIG_N, 28, 28});
+    for (size_t i = n; i <= BIG_BYTES; i++) b[i] = (unsigned char)draw(256);
+    return b;
+}
+
+/* The big file as it is now in "images": loaded, in memory for little more than itself. */
+static void check_big(const char *path, const unsigned char *b, size_t greed)
+{
+    mem.largest = 0;
+    niz_dataset *d = niz_idx_load(z, path, NULL);
+    expect_fine();
+    ck_assert_uint_le(mem.largest, greed);
+    ck_assert_int_eq(d->count, BIG_N);
+    ck_assert_int_eq(memcmp(d->bytes, b + 16, BIG_BYTES - 16), 0);
+    niz_dataset_free(z, d);
+}
+
+START_TEST(idx_longer_than_what_is_read_at_first)
+{
+    static const size_t cut[] = {65535, 65536, 65537, 131072, BIG_BYTES - 1};
+    unsigned char *b = big_images();
+    check_big(put("images", b, BIG_BYTES), b, BIG_BYTES + 100);
+    for (size_t i = 0; i < sizeof cut / sizeof *cut; i++) {
+        ck_assert_ptr_null(niz_idx_load(z, put("images", b, cut[i]), NULL));
+        char text[64];
+        snprintf(text, sizeof text, "offset %zu: the file ends here", cut[i]);
+        expect_error(NIZ_E_FORMAT, text);
+    }
+    ck_assert_ptr_null(niz_idx_load(z, put("images", b, BIG_BYTES + 1), NULL));
+    expect_error(NIZ_E_FORMAT, "the data end here but the file goes on");
+    big_endian(b + 4, 100000000, 4);
+    mem.largest = 0;
+    ck_assert_ptr_null(niz_idx_load(z, put("images", b, BIG_BYTES), NULL));
+    ck_assert_uint_le(mem.largest, BIG_BYTES + 100);
+    expect_error(NIZ_E_FORMAT, "the file ends here");
+    free(b);
+}
+END_TEST
+
+/* A pipe does not say how long it is. */
+START_TEST(idx_from_a_pipe)
+{
+    unsigned char *b = big_images();
+    char *path = in_dir("pipe");
+    ck_assert_int_eq(mkfifo(path, 0600), 0);
+    pid_t child = fork();
+    if (!child) {
+        FILE *f = fopen(path, "wb");
+        _exit(!f || fwrite(b, 1, BIG_BYTES, f) != BIG_BYTES || fclose(f));
+    }
+    check_big(path, b, 2 * BIG_BYTES);
+    int status;
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_int_eq(status, 0);
+    free(b);
+}
+END_TEST
+
 #ifdef NIZ_HAVE_ZLIB
+START_TEST(gzip_longer_than_what_is_read_at_first)
+{
+    unsigned char *b = big_images(), *packed = malloc(2 * BIG_BYTES);
+    ck_assert_ptr_nonnull(packed);
+    size_t n = gzip(b, BIG_BYTES, packed, 2 * BIG_BYTES);
+    check_big(put("images", packed, n), b, 2 * BIG_BYTES);
+    ck_assert_ptr_null(niz_idx_load(z, put("images", packed, n - 9), NULL));
+    expect_damage();
+    free(packed);
+    free(b);
+}
+END_TEST
+
 START_TEST(gzip_cut_changed_and_overlong)
 {
     unsigned char b[SMALL_BYTES], packed[512], c[520];
@@ -1533,7 +1613,10 @@ int main(void)
     tcase_add_test(c, idx_images_of_every_kind);
     tcase_add_test(c, idx_cut_changed_and_overlong);
     tcase_add_test(c, idx_random_mutations);
+    tcase_add_test(c, idx_longer_than_what_is_read_at_first);
+    tcase_add_test(c, idx_from_a_pipe);
 #ifdef NIZ_HAVE_ZLIB
+    tcase_add_test(c, gzip_longer_than_what_is_read_at_first);
     tcase_add_test(c, gzip_cut_changed_and_overlong);
     tcase_add_test(c, gzip_of_several_members_and_bombs);
     tcase_add_test(c, csv_gzip);

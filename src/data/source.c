@@ -1,9 +1,12 @@
 /* source.c - the bytes of a file, plain or gzip, from first to last.
  *
  * Owns the open file and the state of unpacking.  Two invariants keep bad files harmless: memory
- * for the content at most doubles what has already arrived, so a header's promise alone allocates
- * nothing; and the last read of a gzip file goes through its end, so its checksum has been seen
- * before anyone believes the content.
+ * for the content is no more than the file is long, or twice what has already arrived, so a
+ * header's promise alone allocates nothing; and the last read of a gzip file goes through its end,
+ * so its checksum has been seen before anyone believes the content.
+ *
+ * Content goes straight to where it is wanted: a plain file is read there and a gzip file unpacked
+ * there; only the first bytes, read to tell which it is, and small pieces are copied.
  *
  * zlib is driven through inflate rather than gzread, which would ignore bytes after the packed data
  * and take its memory elsewhere.
@@ -16,6 +19,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #ifdef NIZ_HAVE_ZLIB
 #include <zlib.h>
@@ -30,9 +34,9 @@ struct niz_source {
     niz_at at;
     const char *path;
     int fd;
-    bool gzip, ended; /* ended: all members of a gzip file are unpacked */
-    int64_t offset;   /* unpacked bytes handed out */
-    int64_t raw_read; /* bytes read from the file */
+    bool gzip, ended;  /* ended: all members of a gzip file are unpacked */
+    int64_t offset;    /* unpacked bytes handed out */
+    int64_t raw_read;  /* bytes read from the file */
     size_t begin, end; /* raw[begin .. end-1] are not yet used */
 #ifdef NIZ_HAVE_ZLIB
     bool inflating;
@@ -41,22 +45,31 @@ struct niz_source {
     unsigned char raw[NIZ_SOURCE_RAW];
 };
 
-/* Reads until raw is full or the file ends. */
-static bool fill(niz_source *s)
+/* Reads from the file until there are so many bytes or it ends; -1 on failure. */
+static int64_t read_file(niz_source *s, unsigned char *to, int64_t bytes)
 {
-    s->begin = s->end = 0;
-    while (s->end < NIZ_SOURCE_RAW) {
-        ssize_t n = read(s->fd, s->raw + s->end, NIZ_SOURCE_RAW - s->end);
+    int64_t done = 0;
+    while (done < bytes) {
+        ssize_t n = read(s->fd, to + done, (size_t)(bytes - done));
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) {
             niz_fail(s->z, s->at, NIZ_E_IO, "%s: cannot be read: %s", s->path, strerror(errno));
-            return false;
+            return -1;
         }
         if (n == 0) break;
-        s->end += (size_t)n;
-        s->raw_read += n;
+        done += n;
     }
-    return true;
+    s->raw_read += done;
+    return done;
+}
+
+/* Reads until raw is full or the file ends. */
+static bool fill(niz_source *s)
+{
+    int64_t n = read_file(s, s->raw, NIZ_SOURCE_RAW);
+    s->begin = 0;
+    s->end = n > 0 ? (size_t)n : 0;
+    return n >= 0;
 }
 
 #ifdef NIZ_HAVE_ZLIB
@@ -145,19 +158,25 @@ static int64_t read_gzip(niz_source *s, unsigned char *out, int64_t bytes)
 }
 #endif
 
+/* What raw holds, up to bytes of it. */
+static int64_t take_raw(niz_source *s, unsigned char *out, int64_t bytes)
+{
+    size_t n = s->end - s->begin;
+    if ((int64_t)n > bytes) n = (size_t)bytes;
+    memcpy(out, s->raw + s->begin, n);
+    s->begin += n;
+    return (int64_t)n;
+}
+
 static int64_t read_plain(niz_source *s, unsigned char *out, int64_t bytes)
 {
-    int64_t done = 0;
-    while (done < bytes) {
-        if (s->begin == s->end && !fill(s)) return -1;
-        if (s->begin == s->end) break;
-        size_t n = s->end - s->begin;
-        if ((int64_t)n > bytes - done) n = (size_t)(bytes - done);
-        memcpy(out + done, s->raw + s->begin, n);
-        s->begin += n;
-        done += (int64_t)n;
+    int64_t done = take_raw(s, out, bytes);
+    if (bytes - done >= NIZ_SOURCE_RAW) {
+        int64_t n = read_file(s, out + done, bytes - done);
+        return n < 0 ? -1 : done + n;
     }
-    return done;
+    if (done < bytes && !fill(s)) return -1;
+    return done + take_raw(s, out + done, bytes - done);
 }
 
 niz_source *niz_source_open(niz_at at, niz *z, const char *path)
@@ -200,10 +219,20 @@ int64_t niz_source_offset(const niz_source *s)
     return s->offset;
 }
 
-/* Up to most bytes, in memory for spare more, which doubles as they arrive. */
+/* Bytes that are sure to come: what is left of a plain file. */
+static int64_t bytes_left(const niz_source *s)
+{
+    struct stat st;
+    bool known = !s->gzip && fstat(s->fd, &st) == 0 && S_ISREG(st.st_mode);
+    return known && st.st_size > s->offset ? st.st_size - s->offset : 0;
+}
+
+/* Up to most bytes, in memory for spare more: for what is sure to come and a byte past it, which
+ * shows the end; doubled as more arrives. */
 static char *read_growing(niz_source *s, int64_t most, int64_t spare, int64_t *bytes)
 {
-    int64_t room = most < NIZ_SOURCE_RAW ? most : NIZ_SOURCE_RAW;
+    int64_t left = bytes_left(s), room = left < NIZ_SOURCE_RAW ? NIZ_SOURCE_RAW : left + 1;
+    if (room > most) room = most;
     char *p = niz_memory_array(s->z, NULL, room + spare, 1);
     for (*bytes = 0; p;) {
         int64_t n = niz_source_read(s, p + *bytes, room - *bytes);
