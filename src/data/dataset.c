@@ -54,6 +54,14 @@ void niz_dataset_row(const niz_dataset *d, int64_t row, float *x)
     niz_normalizer_rows(d->normalizer, 1, x);
 }
 
+void niz_dataset_prefetch(const niz_dataset *d, int64_t row)
+{
+    enum { LINE = 64, MOST = 4096 }; /* a longer row's rest is fetched as it is read, in order */
+    int64_t bytes = d->features * (int64_t)(d->bytes ? sizeof *d->bytes : sizeof *d->x);
+    const char *from = (d->bytes ? (const char *)d->bytes : (const char *)d->x) + row * bytes;
+    for (int64_t i = 0; i < bytes && i < MOST; i += LINE) __builtin_prefetch(from + i);
+}
+
 const char *const *niz_dataset_names(niz *z, int64_t n, const char *const *text)
 {
     size_t pointers = (size_t)n * sizeof(char *), bytes = pointers;
