@@ -4,7 +4,7 @@
  *   niz_dataset *d = niz_digits(z);                       // or niz_csv_load, niz_idx_load ...
  *   niz_parts p = niz_split(z, niz_all(d), .validation = .15, .test = .15, .seed = 1);
  *   niz_normalizer *n = niz_normalizer_fit(z, p.train);   // sees the training part only
- *   niz_normalizer_apply(z, n, d);                        // d's batches are normalised from here on
+ *   niz_normalizer_apply(z, n, d);                        // d's batches are normalised from here
  *   niz_batches *b = niz_batches_open(z, p.train, 64, .seed = 1);
  *   for (int epoch = 0; epoch < 10; epoch++) {
  *       niz_batch s;
@@ -23,7 +23,8 @@
  * here takes without harm.  So a program may do all of the above and ask niz_error once.
  * A loader gives the whole data set or nothing.  A damaged file is NIZ_E_FORMAT and a message with
  * file and byte offset, or line and column; a file that cannot be read is NIZ_E_IO.  No more memory
- * is asked for than what has been read from the file justifies, whatever its header promises.
+ * is asked for than the file's length or what has been read from it justifies, whatever its header
+ * promises.
  *
  * What is random here is a function of its seed alone, the same on every machine.
  * Free what you were given before niz_close, with the context it came from.
@@ -91,9 +92,9 @@ NIZ_API niz_idx *niz_idx_read_at(niz_at at, niz *z, const char *path);
 NIZ_API void niz_idx_free(niz *z, niz_idx *idx);
 
 /** Images and labels as a data set.  images [count, sample...] of any element type; unsigned bytes
- *  stay bytes with divisor 255, so that values lie in [0, 1], others become floats, x.  labels [count] of an
- *  integer type, 0 .. NIZ_MAX_CLASSES-1; n_classes is the largest and one.  labels_path NULL: a
- *  data set without labels. */
+ *  stay bytes with divisor 255, so that values lie in [0, 1], others become floats, x.  labels
+ *  [count] of an integer type, 0 .. NIZ_MAX_CLASSES-1; n_classes is the largest and one.
+ *  labels_path NULL: a data set without labels. */
 NIZ_API niz_dataset *niz_idx_load_at(niz_at at, niz *z, const char *images_path,
                                      const char *labels_path);
 
@@ -250,8 +251,9 @@ typedef struct niz_batches_options {
     int64_t size NIZ_DEFAULT(0);       /* set by niz_batches_open */
 } niz_batches_options;
 
-/** niz_batches_open(z, part, 64, .seed = 1): batches of 64.  The data set and the part's index list
- *  must outlive it.  It is at the start of epoch 0.  NIZ_E_ARGUMENT: a size below 1. */
+/** niz_batches_open(z, part, 64, .seed = 1): batches of 64.  The data set, its normaliser and the
+ *  part's index list must outlive it.  It is at the start of epoch 0.  NIZ_E_ARGUMENT: a size below
+ *  1. */
 NIZ_API niz_batches *niz_batches_open_at(niz_at at, niz *z, niz_batches_options options);
 
 /** How many batches an epoch has; 0 for NULL. */
