@@ -401,7 +401,7 @@ static void scattered(niz_loop_space *s)
 START_TEST(copy_random)
 {
     start();
-    for (int64_t round = 0; round < rounds(1500); round++) {
+    for (int64_t round = 0; round < rounds(500); round++) {
         niz_dtype d = (niz_dtype)below(NIZ_N_DTYPES);
         niz_copy_loop l = {.bytes = (int)size_of(d), .space = {.n = 2, .rank = (int)below(7)}};
         int64_t room = 40000;

@@ -63,6 +63,18 @@ NIZ_TILE_INLINE void NAME(niz_conv_copy_runs)(const T *stage, const int64_t *tap
     }
 }
 
+/* Columns of short runs, but with their terms side by side (a gradient of weights: a few places, and
+ * rows of the image to sum over): turned, a run of terms at a time. */
+static void NAME(niz_conv_pack_turned)(const niz_conv_work *w, int64_t panel, int64_t columns,
+                                       int64_t n, T *out)
+{
+    for (int64_t k = 0, run; k < n; k += run) {
+        run = niz_tile_run(w->tap_off + k, n - k);
+        NAME(niz_tile_pack_turned)
+        ((const T *)w->stage + w->tap_off[k], w->column + panel * NR, columns, run, out + k * NR);
+    }
+}
+
 /* Short runs are copied by short vectors: what is written too much costs as what is needed. */
 static void NAME(niz_conv_pack)(const niz_conv_call *c, int64_t panel, int64_t columns, int64_t n,
                                 T *out)
@@ -73,7 +85,9 @@ static void NAME(niz_conv_pack)(const niz_conv_call *c, int64_t panel, int64_t c
     for (int64_t i = 0; i < runs; i++)
         if (run[i].length > longest) longest = run[i].length;
     if (columns < NR) memset(out, 0, (size_t)n * NR * sizeof(T));
-    if (longest == 1)
+    if (longest < NIZ_CONV_SHORT && w->term_run >= NIZ_CONV_SHORT)
+        NAME(niz_conv_pack_turned)(w, panel, columns, n, out);
+    else if (longest == 1)
         NAME(niz_conv_copy_runs)(w->stage, w->tap_off, n, run, runs, 1, out);
     else if (longest <= 4 || LANES <= 4)
         NAME(niz_conv_copy_runs)(w->stage, w->tap_off, n, run, runs, LANES < 4 ? LANES : 4, out);

@@ -9,7 +9,8 @@
  *            is undone here: positions q = 0, step, 2 step ... lie side by side.
  *   panels   then tap (c, i...) of column j lies at column[j] + tap[c, i...]; columns fall into
  *            runs of neighbours, and a row of a panel is a few copies of whole vectors, each
- *            overwriting what the one before wrote too much.
+ *            overwriting what the one before wrote too much.  Where columns have few neighbours
+ *            and taps many (gradients of weights), panels are turned instead.
  *
  * A unit is a block of rows times a chunk of columns: some images, or a part of one.
  *
@@ -19,6 +20,7 @@
 #define NIZ_CONV_ROWS 16         /* rows of a unit, at least */
 #define NIZ_CONV_UNITS 16        /* fewer chunks than this are cut by rows as well */
 #define NIZ_CONV_SLACK 32        /* elements read and written too far by whole vectors */
+#define NIZ_CONV_SHORT 6         /* a shorter run costs more than turning its elements */
 #define NIZ_CONV_STAGE (1 << 17) /* elements staged at once, if one image allows it */
 
 /* One phase, with always three spatial dimensions (size 1 in front): p = o step + i dilation - lo,
@@ -53,6 +55,7 @@ typedef struct niz_conv_work {
     int64_t *first_run; /* of each panel */
     void *panels, *packed_rows, *stage, *tile;
     int64_t channels; /* that the stage holds */
+    int64_t term_run; /* terms side by side in the stage */
 } niz_conv_work;
 
 typedef struct niz_conv_call {
@@ -349,6 +352,7 @@ static size_t niz_conv_lay_out(const niz_conv_loop *l, const niz_conv_phase *p, 
     int64_t k = niz_tile_min(NIZ_TILE_K, l->in * p->taps);
     char *at = base;
     w->channels = p->taps > 0 ? niz_conv_channels(l, p) : 0;
+    w->term_run = p->dilation[2] == 1 && p->step[2] == 1 ? p->w_size[2] : 1;
     int64_t stage = 0;
     if (p->taps > 0 && p->places > 0)
         stage = p->images * w->channels * niz_conv_plane(p, niz_tile_min(columns, p->places));

@@ -111,6 +111,14 @@ static inline int64_t niz_tile_step(const niz_loop_space *s, int buffer)
     return s->rank == 1 ? s->stride[buffer][0] : s->rank == 0 ? 1 : NIZ_TILE_ANY;
 }
 
+/* How many offsets from the first on go up by 1. */
+static inline int64_t niz_tile_run(const int64_t *off, int64_t n)
+{
+    int64_t i = n > 0;
+    while (i < n && off[i] == off[i - 1] + 1) i++;
+    return i;
+}
+
 static inline bool niz_tile_unit(const int64_t *off, int64_t n)
 {
     int64_t step;

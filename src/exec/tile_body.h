@@ -249,6 +249,16 @@ NIZ_TILE_INLINE void NAME(niz_tile_pack_neighbours)(const T *a, int64_t r, const
     for (int64_t k = 0; k < n; k++) memcpy(out + k * r, a + k_off[k], (size_t)r * sizeof(T));
 }
 
+/* QUAD rows, n steps of k that lie side by side. */
+NIZ_TILE_INLINE void NAME(niz_tile_pack_quad)(const T *const *x, int64_t at, int64_t n, T *out,
+                                              int64_t r)
+{
+    int64_t k = 0;
+    for (; k + QUAD <= n; k += QUAD) NAME(niz_tile_turn)(x, at + k, out + k * r, r);
+    for (; k < n; k++)
+        for (int j = 0; j < QUAD; j++) out[k * r + j] = x[j][at + k];
+}
+
 /* Rows that cannot be read where they lie -> [n, r]. */
 static void NAME(niz_tile_pack_rows)(const T *a, const int64_t *row_off, int64_t r,
                                      const int64_t *k_off, int64_t n, T *out)
@@ -261,13 +271,13 @@ static void NAME(niz_tile_pack_rows)(const T *a, const int64_t *row_off, int64_t
         NAME(niz_tile_pack_neighbours)(a + row_off[0], 4, k_off, n, out);
     } else {
         int64_t i = 0;
-        for (; i + QUAD <= r && niz_tile_unit(k_off, n); i += QUAD) {
+        for (; i + QUAD <= r; i += QUAD) {
             const T *x[QUAD];
-            int64_t k = 0;
-            for (int j = 0; j < QUAD; j++) x[j] = a + row_off[i + j] + k_off[0];
-            for (; k + QUAD <= n; k += QUAD) NAME(niz_tile_turn)(x, k, out + k * r + i, r);
-            for (; k < n; k++)
-                for (int j = 0; j < QUAD; j++) out[k * r + i + j] = x[j][k];
+            for (int j = 0; j < QUAD; j++) x[j] = a + row_off[i + j];
+            for (int64_t k = 0, run; k < n; k += run) {
+                run = niz_tile_run(k_off + k, n - k);
+                NAME(niz_tile_pack_quad)(x, k_off[k], run, out + k * r + i, r);
+            }
         }
         for (; i < r; i++) {
             const T *x = a + row_off[i];
