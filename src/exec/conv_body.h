@@ -97,6 +97,22 @@ static void NAME(niz_conv_pack)(const niz_conv_call *c, int64_t panel, int64_t c
         NAME(niz_conv_copy_runs)(w->stage, w->tap_off, n, run, runs, LANES, out);
 }
 
+/* The weights of a group as [out, terms], for all its chunks. */
+static void NAME(niz_conv_gather_weights)(const niz_conv_call *c)
+{
+    const niz_conv_work *w = c->work;
+    int64_t total = niz_conv_terms_of(c->loop, c->phase);
+    for (int64_t k0 = 0; k0 < total; k0 += NIZ_TILE_K) {
+        int64_t n = niz_tile_min(NIZ_TILE_K, total - k0);
+        niz_conv_terms(c, k0, n, 0);
+        for (int64_t i = 0; i < c->loop->out; i++) {
+            const T *from = (const T *)(const void *)c->w + i * c->loop->w_stride[1];
+            T *to = (T *)w->weights + i * total + k0;
+            for (int64_t k = 0; k < n; k++) to[k] = from[w->w_off[k]];
+        }
+    }
+}
+
 static void NAME(niz_conv_rectangle)(const niz_conv_call *c, int64_t rows, niz_tile_y to)
 {
     const niz_conv_phase *p = c->phase;

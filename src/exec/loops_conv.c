@@ -12,6 +12,9 @@
  *            overwriting what the one before wrote too much.  Where columns have few neighbours
  *            and taps many (gradients of weights), panels are turned instead.
  *
+ * Weights whose terms do not lie side by side (turned around for a gradient of the input) are
+ * gathered once for all chunks of a call.
+ *
  * A unit is a block of rows times a chunk of columns: some images, or a part of one.
  *
  * SPDX-License-Identifier: MIT */
@@ -22,6 +25,8 @@
 #define NIZ_CONV_SLACK 32        /* elements read and written too far by whole vectors */
 #define NIZ_CONV_SHORT 6         /* a shorter run costs more than turning its elements */
 #define NIZ_CONV_STAGE (1 << 17) /* elements staged at once, if one image allows it */
+#define NIZ_CONV_WEIGHTS (1 << 17) /* elements of a group's weights that are gathered at most ... */
+#define NIZ_CONV_USES 8            /* ... for at least so many chunks */
 
 /* One phase, with always three spatial dimensions (size 1 in front): p = o step + i dilation - lo,
  * and strides that go with o and i. */
@@ -54,6 +59,7 @@ typedef struct niz_conv_work {
     niz_conv_run *runs;
     int64_t *first_run; /* of each panel */
     void *panels, *packed_rows, *stage, *tile;
+    void *weights; /* [out, terms] of one group, or NULL: read where they lie */
     int64_t channels; /* that the stage holds */
     int64_t term_run; /* terms side by side in the stage */
 } niz_conv_work;
@@ -66,6 +72,7 @@ typedef struct niz_conv_call {
     const char *x, *w; /* at the group (x: at the batch's first image) */
     char *y;
     int64_t image_y, place_y; /* strides of y: an image, a channel */
+    int64_t gathered;         /* the group whose weights work->weights has, or -1 */
     niz_finish *finish;
 } niz_conv_call;
 
@@ -187,6 +194,22 @@ static niz_conv_phase niz_conv_make_phase(const niz_conv_loop *l, int64_t number
     return p;
 }
 
+static int64_t niz_conv_terms_of(const niz_conv_loop *l, const niz_conv_phase *p)
+{
+    return l->in * p->taps;
+}
+
+static bool niz_conv_gathers(const niz_conv_loop *l, const niz_conv_phase *p)
+{
+    int64_t next = 1, weights = l->out * niz_conv_terms_of(l, p);
+    bool side_by_side = true;
+    for (int d = 2; d >= 0; next *= p->w_size[d--])
+        side_by_side = side_by_side && (p->w_size[d] == 1 || p->w_stride[d] == next);
+    side_by_side = side_by_side && (l->in == 1 || l->w_stride[2] == next);
+    bool floating = l->dtype == NIZ_F32 || l->dtype == NIZ_F64;
+    return floating && !side_by_side && weights <= NIZ_CONV_WEIGHTS && p->chunks >= NIZ_CONV_USES;
+}
+
 /* ---- a chunk's tables ------------------------------------------------------------------------ */
 
 /* The box of output indices that the chunk's columns span. */
@@ -263,7 +286,7 @@ static void niz_conv_find_runs(const niz_conv_work *w, int64_t columns, int64_t 
     w->first_run[niz_tile_ceil(columns, nr)] = run - w->runs;
 }
 
-/* For the n terms from k0 on: where the weight lies, and the tap in a stage from channel on. */
+/* For the n terms from k0 on: where the weight lies, and the tap in a stage from `channel` on. */
 static void niz_conv_terms(const niz_conv_call *c, int64_t k0, int64_t n, int64_t channel)
 {
     const niz_conv_phase *p = c->phase;
@@ -272,8 +295,10 @@ static void niz_conv_terms(const niz_conv_call *c, int64_t k0, int64_t n, int64_
     i[1] = rest / p->w_size[2] % p->w_size[1];
     i[2] = rest % p->w_size[2];
     for (int64_t k = 0; k < n; k++) {
-        c->work->w_off[k] = p->w_offset + at * c->loop->w_stride[2] + i[0] * p->w_stride[0] +
-                            i[1] * p->w_stride[1] + i[2] * p->w_stride[2];
+        c->work->w_off[k] = c->gathered >= 0 ? k0 + k
+                                             : p->w_offset + at * c->loop->w_stride[2] +
+                                                   i[0] * p->w_stride[0] + i[1] * p->w_stride[1] +
+                                                   i[2] * p->w_stride[2];
         c->work->tap_off[k] = (at - channel) * c->region.plane +
                               niz_conv_place(&c->region, p->step[2], i[0] * p->dilation[0],
                                              i[1] * p->dilation[1], i[2] * p->dilation[2]);
@@ -366,6 +391,9 @@ static size_t niz_conv_lay_out(const niz_conv_loop *l, const niz_conv_phase *p, 
     w->packed_rows = niz_tile_take(&at, k * NIZ_TILE_MAX_R, size);
     w->panels = niz_tile_take(&at, k * panels + NIZ_CONV_SLACK, size);
     w->stage = niz_tile_take(&at, stage + NIZ_CONV_SLACK, size);
+    w->weights = niz_conv_gathers(l, p)
+                     ? niz_tile_take(&at, l->out * niz_conv_terms_of(l, p), size)
+                     : NULL;
     int64_t depth = niz_tile_depth(l->in * p->taps);
     w->tile = niz_tile_take(&at, l->tiled ? depth * NIZ_TILE_STRIDE : 0, size);
     return (size_t)(at - base);
@@ -390,6 +418,19 @@ static void niz_conv_finish_run(niz_finish *base, const void *tile, int64_t row,
     }
 }
 
+static void niz_conv_gather(niz_conv_call *c, int64_t group)
+{
+    if (!c->work->weights || c->gathered == group) return;
+    niz_conv_call all = *c;
+    all.w += group * c->loop->w_stride[0] * (int64_t)niz_tile_size(c->loop->dtype);
+    all.gathered = -1;
+    if (c->loop->dtype == NIZ_F32)
+        niz_conv_gather_weights_f32(&all);
+    else
+        niz_conv_gather_weights_f64(&all);
+    c->gathered = group;
+}
+
 /* One chunk, rows [row, row_end), at most a table of them at a time. */
 static void niz_conv_chunk(niz_conv_call *c, int64_t group, int64_t chunk, int64_t row,
                            int64_t row_end)
@@ -398,13 +439,16 @@ static void niz_conv_chunk(niz_conv_call *c, int64_t group, int64_t chunk, int64
     int64_t size = (int64_t)niz_tile_size(l->dtype);
     c->region = niz_conv_make_region(l, c->phase, chunk);
     niz_conv_columns(c);
+    niz_conv_gather(c, group);
+    int64_t apart = c->gathered >= 0 ? niz_conv_terms_of(l, c->phase) : l->w_stride[1];
     for (int64_t rows; row < row_end; row += rows) {
         niz_conv_call part = *c;
         rows = niz_tile_min(niz_tile_rows(l->tiled, l->in * c->phase->taps), row_end - row);
         part.x += group * l->x_stride[1] * size;
-        part.w += (group * l->w_stride[0] + row * l->w_stride[1]) * size;
+        part.w = c->gathered >= 0 ? c->work->weights : c->w + group * l->w_stride[0] * size;
+        part.w += row * apart * size;
         part.y += (group * l->out + row) * c->place_y * size;
-        for (int64_t i = 0; i < rows; i++) c->work->row_off[i] = i * l->w_stride[1];
+        for (int64_t i = 0; i < rows; i++) c->work->row_off[i] = i * apart;
         niz_conv_finish finish = {{niz_conv_finish_run}, c};
         niz_tile_y to = {
             .y = part.y, .row_stride = c->place_y, .col_off = c->work->col_off, .first = true};
@@ -476,6 +520,7 @@ void NIZ_ISA_NAME(niz_conv_run)(const niz_conv_loop *l, const void *x, const voi
                            .y = y,
                            .image_y = l->groups * l->out * places,
                            .place_y = places,
+                           .gathered = -1,
                            .finish = finish};
         int64_t next = unit + p.chunks * p.row_blocks * l->groups;
         if (begin < next) {
