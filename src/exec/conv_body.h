@@ -7,6 +7,23 @@
 #define LANES ((int)(NIZ_VECTOR_BYTES / sizeof(T)))
 #define NR (2 * LANES)
 
+/* n elements in as few moves as there can be: the last one overlaps the one before. */
+NIZ_TILE_INLINE void NAME(niz_conv_copy)(const T *x, int64_t n, T *out)
+{
+#define MOVE(at, width) memcpy(out + (at), x + (at), (width) * sizeof(T))
+    if (n >= LANES) {
+        for (int64_t i = 0; i + LANES <= n; i += LANES) MOVE(i, LANES);
+        MOVE(n - LANES, LANES);
+    } else if (n >= 8 && LANES > 8) {
+        MOVE(0, 8), MOVE(n - 8, 8);
+    } else if (n >= 4 && LANES > 4) {
+        MOVE(0, 4), MOVE(n - 4, 4);
+    } else {
+        for (int64_t i = 0; i < n; i++) out[i] = x[i];
+    }
+#undef MOVE
+}
+
 /* n positions from p on, `by` apart, of a row of x; zeros where it has none. */
 static void NAME(niz_conv_stage_row)(const T *x, int64_t size, int64_t stride, int64_t p,
                                      int64_t by, int64_t n, T *out)
@@ -14,8 +31,9 @@ static void NAME(niz_conv_stage_row)(const T *x, int64_t size, int64_t stride, i
     int64_t i = 0, end = p < size ? niz_tile_min(n, niz_tile_ceil(size - p, by)) : 0;
     int64_t begin = p < 0 ? niz_tile_min(n, niz_tile_ceil(-p, by)) : 0;
     for (; i < begin; i++) out[i] = 0;
-    if (stride == 1 && by == 1) {
-        for (; i < end; i++) out[i] = x[p + i];
+    if (stride == 1 && by == 1 && i < end) {
+        NAME(niz_conv_copy)(x + p + i, end - i, out + i);
+        i = end;
     } else {
         for (; i < end; i++) out[i] = x[(p + i * by) * stride];
     }
