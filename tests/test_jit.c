@@ -1,5 +1,6 @@
 /* test_jit.c - compiled kernels against the interpreter, bit for bit.  SPDX-License-Identifier: MIT
  */
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "exec/jit.h"
@@ -102,6 +103,122 @@ START_TEST(a_plan_is_compiled_when_it_is_met_again)
 }
 END_TEST
 
+/* ---- several texts ----------------------------------------------------------------------------
+ */
+
+/* Kernels that differ, enough of them for more than one text. */
+static double many_kernels(niz *z)
+{
+    NIZ_STEP(z);
+    niz_t x = niz_full(z, NIZ_F32, NIZ_SHAPE(6, 20), .3);
+    for (int i = 0; i < 8; i++) {
+        NIZ_SCOPE(z, "l%d", i);
+        x = niz_linear(niz_softmax(x, -1), 20, "fc");
+        if (i & 1) x = niz_tanh(x);
+        if (i & 2) x = niz_exp(niz_neg(niz_square(x)));
+        if (i & 4) x = niz_sigmoid(niz_mul(x, x));
+    }
+    return niz_item(niz_mean(niz_square(x)));
+}
+
+/* An empty cache on disk of this test's own. */
+static void fresh_cache(void)
+{
+    static char dir[32];
+    strcpy(dir, "/tmp/niz-test-jit-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+    setenv("NIZ_CACHE_DIR", dir, 1);
+}
+
+static void drop_cache(void)
+{
+    char command[80];
+    snprintf(command, sizeof command, "rm -rf '%s'", getenv("NIZ_CACHE_DIR"));
+    ck_assert_int_eq(system(command), 0);
+    unsetenv("NIZ_CACHE_DIR");
+}
+
+START_TEST(a_large_plan_is_compiled_in_several_texts)
+{
+    fresh_cache();
+    niz *a = util_open_jit(NIZ_JIT_OFF, NULL, 1);
+    double y = many_kernels(a);
+    int64_t texts = 0;
+    for (int i = 0; i < 2; i++) {
+        niz *b = util_open_jit(NIZ_JIT_SYNC, NULL, 1);
+        int64_t before = requests(b);
+        ck_assert(many_kernels(b) == y);
+        const niz_plan *p = niz_exec_of(b)->newest;
+        ck_assert(p->ready);
+        ck_assert_uint_ge(p->n_nest_texts, 2);
+        ck_assert_int_ge(requests(b) - before, p->n_nest_texts);
+        niz_kernel_counts n = niz_kernels_counts(niz_exec_of(b)->jit->kernels);
+        if (i) /* each text is found again */
+            ck_assert_int_eq(n.compiled, 0);
+        else
+            texts = p->n_texts;
+        ck_assert_int_eq(p->n_texts, texts);
+        niz_close(b);
+    }
+    niz_close(a);
+    drop_cache();
+}
+END_TEST
+
+/* A compiler that fails at the first text with an exponential of a kernel's. */
+static void write_picky_compiler(char *path)
+{
+    int fd = mkstemp(path);
+    ck_assert_int_ge(fd, 0);
+    FILE *f = fdopen(fd, "w");
+    fprintf(f,
+            "#!/bin/sh\ngrep -q 'niz_exp_f32(e' kernel.c && mkdir '%s.one' 2>/dev/null && exit 3\n"
+            "exec cc \"$@\"\n",
+            path);
+    fclose(f);
+    chmod(path, 0700);
+}
+
+static void fails_in_part(niz_jit_mode mode)
+{
+    char cc[] = "/tmp/niz-picky-cc-XXXXXX", one[sizeof cc + 4];
+    fresh_cache();
+    write_picky_compiler(cc);
+    snprintf(one, sizeof one, "%s.one", cc);
+    setenv("NIZ_CC", cc, 1);
+    niz *a = util_open_jit(NIZ_JIT_OFF, NULL, 1), *b = util_open_jit(mode, NULL, 1);
+    double y = many_kernels(a);
+    ck_assert(many_kernels(b) == y); /* parameters are made, by plans of their own */
+    int64_t compiled = niz_statistics(b).runs_compiled;
+    if (mode == NIZ_JIT_ASYNC) ck_assert_int_eq(requests(b), 0); /* which are not worth it */
+    for (int i = 0; i < 3 || (niz_statistics(b).plans_pending && i < 3000); i++) {
+        if (i > 2) usleep(10000);
+        ck_assert(many_kernels(b) == y);
+    }
+    const niz_plan *p = niz_exec_of(b)->newest;
+    niz_kernel_counts n = niz_kernels_counts(niz_exec_of(b)->jit->kernels);
+    ck_assert_int_eq(access(one, F_OK), 0);
+    ck_assert_int_eq(n.failed, 1);
+    ck_assert(!p->ready && p->tried);
+    ck_assert_uint_eq(p->n_texts, 0); /* given back */
+    ck_assert_int_eq(niz_statistics(b).plans_pending, 0);
+    ck_assert_int_eq(niz_statistics(b).runs_compiled, compiled);
+    ck_assert_int_eq(niz_error(b), NIZ_OK);
+    niz_close(a);
+    niz_close(b);
+    rmdir(one);
+    unlink(cc);
+    unsetenv("NIZ_CC");
+    drop_cache();
+}
+
+START_TEST(a_plan_of_which_a_text_fails_stays_interpreted)
+{
+    fails_in_part(NIZ_JIT_SYNC);
+    fails_in_part(NIZ_JIT_ASYNC);
+}
+END_TEST
+
 /* ---- what the profile says ----------------------------------------------------------------------
  */
 
@@ -176,7 +293,8 @@ END_TEST
 int main(void)
 {
     UTIL_MAIN("jit", random_graphs_give_the_same_bits_with_clang,
-              a_plan_is_compiled_when_it_is_met_again, a_trace_names_kernels_and_lines,
+              a_plan_is_compiled_when_it_is_met_again, a_large_plan_is_compiled_in_several_texts,
+              a_plan_of_which_a_text_fails_stays_interpreted, a_trace_names_kernels_and_lines,
               a_trace_that_cannot_be_written_is_a_remark, random_graphs_give_the_same_bits,
               random_graphs_give_the_same_bits_with_threads,
               random_graphs_give_the_same_bits_on_avx2, random_graphs_give_the_same_bits_on_sse2);

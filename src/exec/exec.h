@@ -91,7 +91,7 @@ typedef void niz_nest_function(char *const *buffer, const long *argument, long b
                                char *scratch);
 typedef struct niz_nest_loop {
     niz_nest_function *run; /* NULL until compiled */
-    uint32_t kernel;        /* which function of the plan's text */
+    uint32_t kernel;        /* which of the plan's functions */
     int64_t *argument;
     int n_arguments, n_buffers;
     int64_t *step; /* of a tile's: bytes from column to column of each buffer */
@@ -168,6 +168,11 @@ typedef struct niz_program {
     double most_work; /* of any task */
 } niz_program;
 
+/** A compiled function: which of a plan's texts has it, and which of its kind it is there. */
+typedef struct niz_symbol {
+    uint32_t text, number;
+} niz_symbol;
+
 typedef struct niz_plan {
     struct niz_plan *next, *next_form; /* in its buckets */
     struct niz_plan *older, *newer;    /* in the order of their last use */
@@ -179,12 +184,13 @@ typedef struct niz_plan {
     int64_t *out_bytes;                /* of outputs */
     int64_t *commit_param;             /* of assignments */
     niz_program interpreted, compiled; /* swapped between runs only */
-    struct niz_kernel *text;           /* what compiled needs ... */
-    struct niz_kernel **chunk_text;    /* ... and these */
-    uint32_t *chunk_first;             /* of each of those: its first function */
-    uint32_t n_chunk_texts, n_chunk_kernels;
-    bool compiles;     /* compiled will be ready, or dropped */
-    bool tried, ready; /* compiled is made; and can run */
+    struct niz_kernel **text;          /* what compiled needs: those with nests come first */
+    niz_symbol *nest, *chunk;          /* of each function: where it is */
+    uint32_t n_texts, n_nest_texts, n_chunk_kernels;
+    struct niz_plan *next_waiting; /* for the compiler */
+    int64_t made;                  /* in which step */
+    int met;                       /* how often since, if in that step only */
+    bool tried, ready;             /* compiled is made; and can run */
 } niz_plan;
 
 #define NIZ_PLAN_BUCKETS 1024
@@ -264,7 +270,7 @@ bool niz_jit_make(niz_exec *e, niz_plan *plan, const niz_work *w);
 /** Whether plans are compiled when they are made: NIZ_JIT=sync. */
 bool niz_jit_at_once(const niz_exec *e);
 /** Whether the compiled form can run now. */
-bool niz_jit_ready(niz_exec *e, niz_plan *plan);
+bool niz_jit_ready(niz_exec *e, const niz_plan *plan);
 void niz_jit_drop(niz_exec *e, niz_plan *plan);
 
 /** The parsed .map of an operation for these dtypes; kept for the context's life. */

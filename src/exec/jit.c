@@ -1,10 +1,10 @@
 /* jit.c - the compiled form of a plan.
  *
  * In the scheduled graph one index a row becomes a comparison (choose.c); it is fused into groups
- * (fuse.c), placed again with groups as positions, and each nest written as a C function
- * (codegen/emit.c).  All nests of a plan make one text, so that it is one run of the compiler and
- * one entry of the cache; much straight-line code makes texts of its own (jit_chunk.c).  Until all
- * are compiled the plan runs interpreted; the swap is between two runs and changes no bit.
+ * (fuse.c), placed again with groups as positions, and each group written as a C function
+ * (codegen/emit.c, jit_chunk.c).  The functions are shared out among a few texts (jit_text.c).
+ * Until all are compiled the plan runs interpreted; the swap is between two runs and changes no
+ * bit.
  *
  * SPDX-License-Identifier: MIT */
 #include <stdlib.h>
@@ -26,11 +26,7 @@ typedef struct niz_writer {
     niz_chunk_writer chunks;
     uint32_t group; /* the group at hand */
     niz_nest *nest; /* of it */
-    FILE *text;
-    char *bytes;
-    size_t n_bytes, n_prelude;
-    uint64_t *hash; /* of each function's text */
-    size_t n_functions, capacity;
+    niz_functions functions;
 } niz_writer;
 
 static const niz_map *niz_writer_map(void *state, uint32_t id)
@@ -52,53 +48,47 @@ static void niz_writer_name(FILE *f, const char *name)
     for (const char *c = name + skip; *c; c++) fputc(strchr(plain, *c) ? *c : '_', f);
 }
 
-/* The kernel's operations and the user's lines they came from, as a comment; no key counts it. */
-static void niz_writer_head(const niz_writer *s, const char *name)
+/* The kernel's operations and the user's lines they came from, for the comment above it, which no
+ * key counts; NULL without memory. */
+static char *niz_writer_comment(const niz_writer *s)
 {
     const niz_fusion *f = s->fusion;
     uint32_t g = s->group, n = f->start[g + 1] - f->start[g];
     const niz_group *group = &f->group[g];
     niz_at last = {0};
-    fprintf(s->text, "/* %s: %u operations on %s\n *", name, n,
-            niz_type_text(group->dtype, &group->domain).text);
+    char *text = NULL;
+    size_t size = 0;
+    FILE *to = open_memstream(&text, &size);
+    if (!to) return NULL;
+    fprintf(to, "%u operations on %s\n *", n, niz_type_text(group->dtype, &group->domain).text);
     for (uint32_t k = f->start[g]; k < f->start[g + 1]; k++) {
         const niz_node *node = &s->w->g.node[f->member[k]];
         niz_at at = node->place ? node->place->at : (niz_at){0};
         if (at.file && (at.line != last.line || !last.file || strcmp(at.file, last.file))) {
-            fputs(k > f->start[g] ? "\n * " : " ", s->text);
-            niz_writer_name(s->text, at.file);
-            fprintf(s->text, ":%d:", at.line);
+            fputs(k > f->start[g] ? "\n * " : " ", to);
+            niz_writer_name(to, at.file);
+            fprintf(to, ":%d:", at.line);
             last = at;
         }
-        fputc(' ', s->text);
-        niz_writer_name(s->text, node->op->name);
+        fputc(' ', to);
+        niz_writer_name(to, node->op->name);
     }
-    fputs(" */\n", s->text);
+    fclose(to);
+    return text;
 }
 
-/* The nest's function: written, or found among those of this text.  NIZ_NONE without memory. */
+/* The nest's function: written, or found among those of this plan.  NIZ_NONE without memory. */
 static uint32_t niz_writer_function(niz_writer *s)
 {
-    char *body = NULL, name[32];
+    char *body = NULL;
     size_t n = 0;
+    uint32_t before = s->functions.n;
     FILE *f = open_memstream(&body, &n);
     if (!f) return NIZ_NONE;
     niz_nest_emit(f, s->nest, niz_jit_vector_bytes(s->e), "NAME");
     if (fclose(f) || !body) return NIZ_NONE;
-    uint64_t hash = XXH3_64bits(body, n);
-    uint32_t i = 0;
-    while (i < s->n_functions && s->hash[i] != hash) i++;
-    if (i == s->n_functions) {
-        if (!niz_grow(s->e->z, &s->hash, sizeof *s->hash, &s->capacity, s->n_functions + 1)) {
-            free(body);
-            return NIZ_NONE;
-        }
-        s->hash[s->n_functions++] = hash;
-        snprintf(name, sizeof name, "niz_k%u", i);
-        niz_writer_head(s, name);
-        fprintf(s->text, "void %s%s", name, body + strlen("void NAME"));
-    }
-    free(body);
+    uint32_t i = niz_function_add(&s->functions, body, n, n);
+    if (s->functions.n > before) s->functions.function[i].comment = niz_writer_comment(s);
     return i;
 }
 
@@ -211,17 +201,13 @@ static bool niz_writer_begin(niz_writer *s)
     s->stored = niz_realloc(z, NULL, s->w->g.n + 1);
     s->in_param = niz_realloc(z, NULL, s->w->g.n + 1);
     s->nest = niz_realloc(z, NULL, sizeof *s->nest);
-    s->text = open_memstream(&s->bytes, &s->n_bytes);
-    if (!s->stored || !s->in_param || !s->nest || !s->text) return false;
+    if (!s->stored || !s->in_param || !s->nest) return false;
     for (uint32_t id = 0; id < s->w->g.n; id++) {
         s->stored[id] = s->p->place[id].home != NIZ_HOME_NONE;
         s->in_param[id] = s->p->place[id].home == NIZ_HOME_PARAM;
     }
     if (niz_pipeline_lists("NIZ_DUMP", "fuse"))
         niz_fusion_print(stderr, s->w, s->p->layout, s->fusion, s->stored);
-    niz_prelude_emit(s->text, niz_jit_vector_bytes(s->e));
-    fflush(s->text);
-    s->n_prelude = s->n_bytes;
     return true;
 }
 
@@ -231,31 +217,24 @@ static void niz_writer_end(niz_writer *s)
     niz_free(s->e->z, s->in_param);
     niz_free(s->e->z, s->nest);
     niz_chunk_writer_free(&s->chunks);
-    niz_free(s->e->z, s->hash);
-    if (s->text) fclose(s->text);
-    free(s->bytes);
-}
-
-/* NIZ_DUMP=kernel: the C text but for what all texts begin with. */
-static bool niz_writer_dump(const niz_writer *s)
-{
-    if (s->n_functions && niz_pipeline_lists("NIZ_DUMP", "kernel"))
-        fputs(s->bytes + s->n_prelude, stderr);
-    return true;
+    niz_functions_free(&s->functions);
 }
 
 static bool niz_jit_lower(niz_exec *e, niz_plan *plan, const niz_work *w, const niz_fusion *fusion,
                           const niz_placement *p)
 {
-    niz_writer s = {.e = e, .w = w, .p = p, .fusion = fusion, .chunks = {.e = e}};
+    niz_writer s = {.e = e, .w = w, .p = p, .fusion = fusion};
+    s.functions = (niz_functions){.z = e->z, .before = "void ", .name = NIZ_TEXT_NESTS};
+    niz_chunk_writer_init(&s.chunks, e);
     bool ok = niz_writer_begin(&s) &&
               niz_lower(e, plan, &plan->compiled, w, p,
                         &(niz_lower_options){fusion, niz_writer_nest, &s}) &&
-              niz_chunk_request(&s.chunks, plan, s.text) && !fflush(s.text) && niz_writer_dump(&s);
-    bool text = s.n_functions || (s.chunks.n_functions && !plan->n_chunk_texts);
-    ok = ok && niz_jit_request(e, plan, text ? s.bytes : NULL);
-    plan->compiles = ok && (plan->text || plan->n_chunk_texts);
-    e->z->stats.plans_pending += plan->compiles;
+              niz_texts_request(e, plan, &s.functions, &s.chunks.functions);
+    if (ok && plan->n_texts) {
+        plan->next_waiting = e->jit->waiting;
+        e->jit->waiting = plan;
+        e->z->stats.plans_pending++;
+    }
     niz_writer_end(&s);
     return ok;
 }
@@ -351,56 +330,36 @@ int niz_jit_vector_bytes(const niz_exec *e)
     return e->jit->vector_bytes;
 }
 
-bool niz_jit_request(niz_exec *e, niz_plan *plan, const char *text)
+/* Takes what the compiler has done into use.  All plans that wait are looked at, not just the one
+ * that is to run: one that never runs again would count as waiting for ever. */
+static void niz_jit_settle(niz_exec *e)
 {
-    if (!text) return true;
-    plan->text = niz_kernel_request(e->jit->kernels, text, e->jit->target, e->jit->mode);
-    return plan->text || !e->z->status;
-}
-
-/* Looks up the functions of a text that has become ready: once a plan. */
-static bool niz_jit_resolve(niz_plan *plan)
-{
-    for (size_t i = 0; i < plan->compiled.n_tasks; i++) {
-        niz_task *t = &plan->compiled.task[i];
-        char name[32];
-        niz_nest_loop *nest = t->kind == NIZ_TASK_NEST ? t->loop.nest : t->finish;
-        if (!nest || t->kind == NIZ_TASK_CHUNK) continue;
-        snprintf(name, sizeof name, "niz_k%u", nest->kernel);
-        void *f = niz_kernel_symbol(plan->text, name);
-        if (!f) return false;
-        memcpy(&nest->run, &f, sizeof f);
-    }
-    return true;
-}
-
-static niz_kernel_state niz_jit_state(const niz_plan *plan)
-{
-    niz_kernel_state a = plan->text ? niz_kernel_state_of(plan->text) : NIZ_KERNEL_READY;
-    niz_kernel_state b = niz_chunk_state(plan);
-    return a == NIZ_KERNEL_FAILED || b == NIZ_KERNEL_FAILED ? NIZ_KERNEL_FAILED
-           : a == NIZ_KERNEL_READY                          ? b
-                                                            : a;
-}
-
-bool niz_jit_ready(niz_exec *e, niz_plan *plan)
-{
-    if (plan->ready || !plan->compiles) return plan->ready;
-    niz_kernel_state state = niz_jit_state(plan);
-    if (state == NIZ_KERNEL_PENDING) return false;
-    plan->ready = state == NIZ_KERNEL_READY && niz_jit_resolve(plan) && niz_chunk_resolve(plan);
-    if (plan->ready)
+    for (niz_plan **link = &e->jit->waiting; *link;) {
+        niz_plan *plan = *link;
+        niz_kernel_state state = niz_texts_state(plan);
+        if (state == NIZ_KERNEL_PENDING) {
+            link = &plan->next_waiting;
+            continue;
+        }
+        *link = plan->next_waiting;
         e->z->stats.plans_pending--;
-    else
-        niz_jit_drop(e, plan); /* the interpreter it is, for good */
+        plan->ready = state == NIZ_KERNEL_READY && niz_texts_resolve(plan);
+        if (!plan->ready) niz_texts_drop(e, plan); /* the interpreter it is, for good */
+    }
+}
+
+bool niz_jit_ready(niz_exec *e, const niz_plan *plan)
+{
+    if (e->jit && e->jit->waiting) niz_jit_settle(e);
     return plan->ready;
 }
 
 void niz_jit_drop(niz_exec *e, niz_plan *plan)
 {
-    if (plan->text && e->jit) niz_kernel_release(e->jit->kernels, plan->text);
-    niz_chunk_drop(e, plan);
-    e->z->stats.plans_pending -= plan->compiles && !plan->ready;
-    plan->text = NULL;
-    plan->compiles = false;
+    if (!e->jit) return;
+    niz_plan **link = &e->jit->waiting;
+    while (*link && *link != plan) link = &(*link)->next_waiting;
+    e->z->stats.plans_pending -= *link != NULL;
+    if (*link) *link = plan->next_waiting;
+    niz_texts_drop(e, plan);
 }

@@ -11,6 +11,7 @@ typedef struct niz_jit {
     niz_target target;
     niz_kernel_mode mode;
     int vector_bytes;
+    niz_plan *waiting; /* plans whose kernels are not all made yet */
 } niz_jit;
 
 /** NIZ_JIT=async|sync|off: makes e->jit, or leaves it NULL.  False (error set) without memory. */
@@ -18,7 +19,5 @@ bool niz_jit_open(niz_exec *e);
 void niz_jit_close(niz_exec *e);
 
 int niz_jit_vector_bytes(const niz_exec *e);
-/** Requests the plan's text; NULL: it has no nest.  False (error set) without memory. */
-bool niz_jit_request(niz_exec *e, niz_plan *plan, const char *text);
 
 #endif

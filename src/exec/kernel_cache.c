@@ -63,7 +63,10 @@ typedef struct niz_kernel_use {
     int64_t requests; /* not yet released */
 } niz_kernel_use;
 
-#define NIZ_KERNEL_WORKERS 2 /* a large plan's texts are compiled side by side */
+/* A large plan's texts are compiled side by side: by as many as there are processors, within these
+ * bounds.  One alone would let a long text hold up a short one. */
+#define NIZ_KERNEL_WORKERS_MIN 2
+#define NIZ_KERNEL_WORKERS 4
 
 struct niz_kernels {
     niz *z;
@@ -74,10 +77,10 @@ struct niz_kernels {
     niz_reason not_kept;          /* the last one made, on disk; under the lock */
     niz_kernel none;              /* what all requests get where there is no compiler */
     pthread_t worker[NIZ_KERNEL_WORKERS];
-    int workers, busy; /* threads, and those that make a kernel */
+    int workers, busy, most; /* threads, those that make a kernel, and their bound */
     bool closing;
     pthread_mutex_t storing; /* one worker at a time is on disk */
-    int cancel; /* eventfd that ends a compiler's run */
+    int cancel;              /* eventfd that ends a compiler's run */
     uint64_t forks;
 };
 
@@ -302,8 +305,7 @@ static bool niz_kernel_from_cached_bytes(niz_kernels *k, niz_kernel *e)
 }
 
 /* The swap first, the disk after.  Only what has been loaded once is kept. */
-static void niz_kernel_compiled(niz_kernels *k, niz_kernel *e, const niz_compiled *c,
-                                int64_t begin)
+static void niz_kernel_compiled(niz_kernels *k, niz_kernel *e, const niz_compiled *c, int64_t begin)
 {
     void *object = NULL;
     if (!c->bytes)
@@ -392,13 +394,21 @@ static bool niz_kernels_hire(niz_kernels *k)
     return ok;
 }
 
+static int niz_kernels_most(void)
+{
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n < NIZ_KERNEL_WORKERS_MIN ? NIZ_KERNEL_WORKERS_MIN
+           : n > NIZ_KERNEL_WORKERS   ? NIZ_KERNEL_WORKERS
+                                      : (int)n;
+}
+
 /* As many workers as there is work for, one at least. */
 static bool niz_kernels_start(niz_kernels *k)
 {
     int wanted = k->busy;
     for (niz_kernel_use *u = k->first; u; u = u->next)
         wanted += !u->kernel->claimed && niz_kernel_state_of(u->kernel) == NIZ_KERNEL_PENDING;
-    while (k->workers < NIZ_KERNEL_WORKERS && (k->workers < wanted || !k->workers))
+    while (k->workers < k->most && (k->workers < wanted || !k->workers))
         if (!niz_kernels_hire(k)) break;
     return k->workers > 0;
 }
@@ -484,8 +494,7 @@ static void niz_kernels_count(int64_t *count)
     niz_kernel_unlock();
 }
 
-niz_kernel *niz_kernel_request(niz_kernels *k, const char *text, niz_target t,
-                               niz_kernel_mode mode)
+niz_kernel *niz_kernel_request(niz_kernels *k, const char *text, niz_target t, niz_kernel_mode mode)
 {
     niz_kernels_adopt(k);
     niz_kernels_count(&k->counts.requests);
@@ -495,8 +504,10 @@ niz_kernel *niz_kernel_request(niz_kernels *k, const char *text, niz_target t,
     }
     XXH128_hash_t key = niz_kernel_key(&k->compiler, t, text);
     niz_kernel_use *u = niz_kernels_use(k, key);
-    if (u) niz_kernels_count(&k->counts.in_memory);
-    else u = niz_kernels_add(k, key, text, t);
+    if (u)
+        niz_kernels_count(&k->counts.in_memory);
+    else
+        u = niz_kernels_add(k, key, text, t);
     if (!u) {
         niz_kernels_count(&k->counts.failed);
         return NULL;
@@ -572,7 +583,7 @@ const char *niz_kernels_compiler(const niz_kernels *k)
 void niz_kernels_why(niz_kernels *k, char *text, size_t room)
 {
     niz_kernel_lock();
-    const char *why = *k->compiler.why  ? k->compiler.why
+    const char *why = *k->compiler.why ? k->compiler.why
                       : k->disk.fd < 0 ? k->disk.why.text
                                        : k->not_kept.text;
     snprintf(text, room, "%s", why);
@@ -592,6 +603,7 @@ niz_kernels *niz_kernels_open(niz *z, const niz_kernel_options *options)
     k->z = z;
     k->end = &k->first;
     k->cancel = -1;
+    k->most = niz_kernels_most();
     k->forks = niz_kernel_table.forks;
     niz_compiler_find(z, &k->compiler);
     if (o.limit_ms) k->compiler.limit_ms = o.limit_ms;

@@ -69,6 +69,12 @@ bool niz_plan_work(niz_exec *e, niz_recording *r, bool literals_as_data, niz_wor
     return niz_pipeline_run(&(niz_pass_env){e->z, r, niz_fold}, w, count);
 }
 
+/* The number of the outermost step: initial values are computed in a step within it. */
+static int64_t niz_plan_step(const niz_recording *r)
+{
+    return r->n_frames > 1 ? r->frame[1].running : r->running;
+}
+
 /* compile: now, and not when it is met again. */
 static niz_plan *niz_plan_make(niz_exec *e, niz_recording *r, XXH128_hash_t key, XXH128_hash_t form,
                                bool literals_as_data, bool compile)
@@ -82,6 +88,7 @@ static niz_plan *niz_plan_make(niz_exec *e, niz_recording *r, XXH128_hash_t key,
     *p = (niz_plan){.key = key,
                     .form = form,
                     .literals_as_data = literals_as_data,
+                    .made = niz_plan_step(r),
                     .nodes = (int64_t)e->live.n + NIZ_PLAN_BASE};
     niz_arena_init(&p->arena, e->z);
     p->arena.smallest = NIZ_PLAN_CHUNK;
@@ -103,13 +110,21 @@ static niz_plan *niz_plan_make(niz_exec *e, niz_recording *r, XXH128_hash_t key,
     return NULL;
 }
 
+#define NIZ_PLAN_OFTEN 16
+
 /* A plan that is met again is worth compiling: initialisation and other plans of one run are not.
- */
+ * Layers of one shape are initialised by one plan, in one step; so within the step that made it a
+ * plan must be met more often, as in a loop without steps. */
+static bool niz_plan_is_worth(const niz_recording *r, niz_plan *p)
+{
+    return p->made != niz_plan_step(r) || ++p->met >= NIZ_PLAN_OFTEN;
+}
+
 static bool niz_plan_compile(niz_exec *e, niz_recording *r, niz_plan *p)
 {
     niz_work w;
     niz_pass_count count[NIZ_MAX_PASSES];
-    if (!e->jit || p->tried) return true;
+    if (!e->jit || p->tried || !niz_plan_is_worth(r, p)) return true;
     bool ok = niz_plan_work(e, r, p->literals_as_data, &w, count);
     if (ok) {
         ok = niz_jit_make(e, p, &w) && !e->z->status;
