@@ -1,5 +1,6 @@
 /* test_jit.c - compiled kernels against the interpreter, bit for bit.  SPDX-License-Identifier: MIT
  */
+#include <pthread.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -165,27 +166,27 @@ START_TEST(a_large_plan_is_compiled_in_several_texts)
 }
 END_TEST
 
-/* A compiler that fails at the first text with an exponential of a kernel's. */
-static void write_picky_compiler(char *path)
+/* A compiler that first does this with kernel.c at hand. */
+static void write_compiler(char *path, const char *does)
 {
     int fd = mkstemp(path);
     ck_assert_int_ge(fd, 0);
     FILE *f = fdopen(fd, "w");
-    fprintf(f,
-            "#!/bin/sh\ngrep -q 'niz_exp_f32(e' kernel.c && mkdir '%s.one' 2>/dev/null && exit 3\n"
-            "exec cc \"$@\"\n",
-            path);
+    fprintf(f, "#!/bin/sh\nself='%s'\n%s\nexec cc \"$@\"\n", path, does);
     fclose(f);
     chmod(path, 0700);
+    setenv("NIZ_CC", path, 1);
 }
+
+/* Fails at the first text with an exponential of a kernel's. */
+#define PICKY "grep -q 'niz_exp_f32(e' kernel.c && mkdir \"$self.one\" 2>/dev/null && exit 3"
 
 static void fails_in_part(niz_jit_mode mode)
 {
     char cc[] = "/tmp/niz-picky-cc-XXXXXX", one[sizeof cc + 4];
     fresh_cache();
-    write_picky_compiler(cc);
+    write_compiler(cc, PICKY);
     snprintf(one, sizeof one, "%s.one", cc);
-    setenv("NIZ_CC", cc, 1);
     niz *a = util_open_jit(NIZ_JIT_OFF, NULL, 1), *b = util_open_jit(mode, NULL, 1);
     double y = many_kernels(a);
     ck_assert(many_kernels(b) == y); /* parameters are made, by plans of their own */
@@ -216,6 +217,89 @@ START_TEST(a_plan_of_which_a_text_fails_stays_interpreted)
 {
     fails_in_part(NIZ_JIT_SYNC);
     fails_in_part(NIZ_JIT_ASYNC);
+}
+END_TEST
+
+START_TEST(without_a_compiler_plans_are_interpreted)
+{
+    niz *a = util_open_jit(NIZ_JIT_OFF, NULL, 1);
+    double y = many_kernels(a);
+    setenv("NIZ_CC", "/nowhere/cc", 1);
+    for (int sync = 0; sync < 2; sync++) {
+        niz *b = util_open_jit(sync ? NIZ_JIT_SYNC : NIZ_JIT_ASYNC, NULL, 1);
+        for (int i = 0; i < 4; i++) ck_assert(many_kernels(b) == y);
+        ck_assert_int_eq(niz_statistics(b).plans_pending, 0);
+        ck_assert_int_eq(niz_statistics(b).runs_compiled, 0);
+        ck_assert_int_eq(niz_error(b), NIZ_OK);
+        niz_close(b);
+    }
+    unsetenv("NIZ_CC");
+    niz_close(a);
+}
+END_TEST
+
+/* What is compiled is used, if it can be kept or not. */
+START_TEST(a_cache_that_vanishes_between_texts_harms_nothing)
+{
+    char cc[] = "/tmp/niz-tidy-cc-XXXXXX";
+    fresh_cache();
+    char does[80];
+    snprintf(does, sizeof does, "rm -rf '%s'", getenv("NIZ_CACHE_DIR"));
+    write_compiler(cc, does);
+    niz *a = util_open_jit(NIZ_JIT_OFF, NULL, 1), *b = util_open_jit(NIZ_JIT_SYNC, NULL, 1);
+    double y = many_kernels(a);
+    for (int i = 0; i < 2; i++) ck_assert(many_kernels(b) == y);
+    niz_kernel_counts n = niz_kernels_counts(niz_exec_of(b)->jit->kernels);
+    ck_assert(niz_exec_of(b)->newest->ready);
+    ck_assert_int_ge(n.compiled, 2);
+    ck_assert_int_eq(n.failed, 0);
+    ck_assert_int_eq(n.kept, 0);
+    ck_assert_int_eq(niz_error(b), NIZ_OK);
+    niz_close(a);
+    niz_close(b);
+    unlink(cc);
+    unsetenv("NIZ_CC");
+    drop_cache();
+}
+END_TEST
+
+typedef struct twin {
+    double y;
+    int64_t compiled;
+    bool ready;
+} twin;
+
+static void *run_twin(void *state)
+{
+    twin *t = state;
+    niz *z = niz_open(&(niz_options){.threads = 1, .jit = NIZ_JIT_SYNC});
+    t->y = many_kernels(z);
+    t->ready = niz_exec_of(z)->newest->ready;
+    t->compiled = niz_kernels_counts(niz_exec_of(z)->jit->kernels).compiled;
+    niz_close(z);
+    return NULL;
+}
+
+/* Two contexts that want the same texts at once. */
+START_TEST(two_threads_share_what_they_compile)
+{
+    pthread_t thread[2];
+    twin t[2];
+    fresh_cache();
+    niz *a = util_open_jit(NIZ_JIT_OFF, NULL, 1);
+    double y = many_kernels(a);
+    for (int i = 0; i < 2; i++)
+        ck_assert_int_eq(pthread_create(&thread[i], NULL, run_twin, &t[i]), 0);
+    for (int i = 0; i < 2; i++) pthread_join(thread[i], NULL);
+    twin last; /* by now everything is on disk */
+    run_twin(&last);
+    ck_assert_int_eq(last.compiled, 0);
+    for (int i = 0; i < 2; i++) {
+        ck_assert(t[i].y == y);
+        ck_assert(t[i].ready);
+    }
+    niz_close(a);
+    drop_cache();
 }
 END_TEST
 
@@ -292,10 +376,12 @@ END_TEST
 
 int main(void)
 {
-    UTIL_MAIN("jit", random_graphs_give_the_same_bits_with_clang,
-              a_plan_is_compiled_when_it_is_met_again, a_large_plan_is_compiled_in_several_texts,
-              a_plan_of_which_a_text_fails_stays_interpreted, a_trace_names_kernels_and_lines,
-              a_trace_that_cannot_be_written_is_a_remark, random_graphs_give_the_same_bits,
-              random_graphs_give_the_same_bits_with_threads,
-              random_graphs_give_the_same_bits_on_avx2, random_graphs_give_the_same_bits_on_sse2);
+    UTIL_MAIN(
+        "jit", random_graphs_give_the_same_bits_with_clang, a_plan_is_compiled_when_it_is_met_again,
+        a_large_plan_is_compiled_in_several_texts, a_plan_of_which_a_text_fails_stays_interpreted,
+        without_a_compiler_plans_are_interpreted, a_cache_that_vanishes_between_texts_harms_nothing,
+        two_threads_share_what_they_compile, a_trace_names_kernels_and_lines,
+        a_trace_that_cannot_be_written_is_a_remark, random_graphs_give_the_same_bits,
+        random_graphs_give_the_same_bits_with_threads, random_graphs_give_the_same_bits_on_avx2,
+        random_graphs_give_the_same_bits_on_sse2);
 }
