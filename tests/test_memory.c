@@ -59,9 +59,7 @@ static void failing_step(niz *z, int i)
     switch (i % 4) {
     case 0: niz_add(w, niz_ones(z, NIZ_F32, NIZ_SHAPE(5))); break;
     case 1: niz_param(z, "bad", NIZ_I32, NIZ_SHAPE(3), niz_normal_init()); break;
-    case 2:
-        niz_item(niz_sum(niz_take(w, 0, niz_full(z, NIZ_I32, NIZ_SHAPE(1), 99))));
-        break;
+    case 2: niz_item(niz_sum(niz_take(w, 0, niz_full(z, NIZ_I32, NIZ_SHAPE(1), 99)))); break;
     default: niz_parse(z, "%0 = nonsense", 0, NULL, 0, NULL); break;
     }
     niz_clear_error(z);
@@ -242,8 +240,10 @@ static void texts_and_snapshots(niz *z, states *s)
         niz_dot(f, 1, &y);
         niz_plan_print(f, z, 1, &y, NULL);
         fclose(f);
-        niz_parse(z, "%0 = param of=\"three\" : f32[4]\n%1 = exp %0 : f32[4]\n"
-                     "%2 = reshape %1 dims=[2,2] : f32[2,2]\nreturn %2\n", 0, NULL, 1, &y);
+        niz_parse(z,
+                  "%0 = param of=\"three\" : f32[4]\n%1 = exp %0 : f32[4]\n"
+                  "%2 = reshape %1 dims=[2,2] : f32[2,2]\nreturn %2\n",
+                  0, NULL, 1, &y);
         note(s, z);
         niz_item(niz_sum(y));
         niz_assign(w, niz_add(w, 1.0));
@@ -397,6 +397,48 @@ START_TEST(large_results_are_not_asked_for_again)
 }
 END_TEST
 
+/* An allocator whose blocks lie at any multiple of 16: each has its own address before it. */
+static void *odd_realloc(void *user, void *p, size_t bytes)
+{
+    int *count = user;
+    void *old = p ? ((void **)p)[-1] : NULL;
+    ptrdiff_t at = old ? (char *)p - (char *)old : 0;
+    if (!bytes) {
+        free(old);
+        return NULL;
+    }
+    char *block = realloc(old, bytes + 96);
+    ptrdiff_t to = 16 + 16 * (++*count % 5);
+    if (at && block) memmove(block + to, block + at, bytes);
+    if (block) ((void **)(void *)(block + to))[-1] = block;
+    return block ? block + to : NULL;
+}
+
+/* From a kilobyte on, wherever the allocator puts its blocks; what was in them stays in them. */
+START_TEST(large_blocks_begin_with_a_cache_line)
+{
+    int count = 0;
+    niz_options o = {.realloc = odd_realloc, .user = &count};
+    niz *z = niz_open(&o);
+    unsigned char *p = NULL;
+    size_t before = 0;
+    static const size_t sizes[] = {1000, 1024, 5000, 5001, 100000, 30, 2000, 7, 1023, 1024};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        p = niz_realloc(z, p, sizes[i]);
+        ck_assert_ptr_nonnull(p);
+        if (sizes[i] >= 1024) ck_assert_uint_eq((uintptr_t)p % 64, 0);
+        for (size_t k = 0; k < before && k < sizes[i]; k++) ck_assert_uint_eq(p[k], k % 251);
+        for (size_t k = 0; k < sizes[i]; k++) p[k] = (unsigned char)(k % 251);
+        before = sizes[i];
+    }
+    niz_free(z, p);
+    niz_param_info w =
+        niz_param_of(niz_param(z, "w", NIZ_F32, NIZ_SHAPE(100, 7), niz_constant_init(1)));
+    ck_assert_uint_eq((uintptr_t)w.data % 64, 0);
+    niz_close(z);
+}
+END_TEST
+
 int main(void)
 {
     UTIL_MAIN("memory", training_steps_do_not_grow, scopes_around_steps_do_not_grow,
@@ -406,5 +448,6 @@ int main(void)
               one_refusal_while_recording_and_running,
               refusals_from_one_on_while_recording_and_running,
               one_refusal_with_texts_and_snapshots, refusals_from_one_on_with_texts_and_snapshots,
-              layers_and_optimisers_survive_refusals, large_results_are_not_asked_for_again, an_absurd_request_is_an_error);
+              layers_and_optimisers_survive_refusals, large_results_are_not_asked_for_again,
+              an_absurd_request_is_an_error, large_blocks_begin_with_a_cache_line);
 }
