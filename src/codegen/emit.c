@@ -322,11 +322,18 @@ static void niz_emit_ahead(niz_emitter *e, int stage)
             fprintf(e->f, "            __builtin_prefetch(a%d%s + j + f%d);\n", a, e->of, a);
 }
 
+/* Whether a value is loaded once for all rows in step. */
+static bool niz_emit_is_same(const niz_emitter *e, int i)
+{
+    const niz_nest_value *v = &e->n->value[i];
+    return e->rows > 1 && v->kind == NIZ_NEST_LOAD && v->wide && e->n->access[v->access].same;
+}
+
 void niz_emit_strip(niz_emitter *e, int stage, bool tail)
 {
     if (!tail) niz_emit_ahead(e, stage);
     for (int i = 0; i < e->n->n_values; i++)
-        if (e->seen[i]) niz_emit_value(e, i, stage, tail);
+        if (e->seen[i] && !niz_emit_is_same(e, i)) niz_emit_value(e, i, stage, tail);
     for (int i = 0; i < e->n->n_values; i++)
         if (niz_emit_folds_in(&e->n->value[i], stage)) niz_emit_accumulate(e, i, tail);
     for (int i = 0; i < e->n->n_stores; i++)
@@ -341,16 +348,6 @@ static void niz_emit_row(niz_emitter *e, int u)
 {
     static const char of[NIZ_ROWS_IN_STEP][4] = {"_0", "_1", "_2", "_3"};
     e->of = e->rows > 1 ? of[u] : "";
-}
-
-/* Rows behind the last are not swept. */
-static void niz_emit_if_row(niz_emitter *e, int u)
-{
-    niz_emit_row(e, u);
-    if (u)
-        fprintf(e->f, "            if (%d < rows) {\n", u);
-    else
-        fputs("            {\n", e->f);
 }
 
 static void niz_emit_fold_begin(niz_emitter *e, int stage)
@@ -371,31 +368,34 @@ static int niz_emit_partial(const niz_emitter *e, int value)
     return -1;
 }
 
-/* The block's lanes folded: to the row's tree, or in a flat nest to memory. */
-static void niz_emit_fold_end(niz_emitter *e, int stage)
+/* The block's lanes folded: to the rows' tree, or in a flat nest to memory. */
+static void niz_emit_fold_end(niz_emitter *e, int i)
 {
-    for (int i = 0; i < e->n->n_values; i++) {
-        const niz_nest_value *v = &e->n->value[i];
-        if (!niz_emit_folds_in(v, stage)) continue;
-        fprintf(e->f, "        { %s l[16];\n", e->S);
-        for (int p = 0; p < e->parts; p++)
-            fprintf(e->f, "          niz_store_%s(l + %d, c%d_%d%s);\n", e->t, p * e->lanes, i, p,
-                    e->of);
-        const char *name = niz_fold_names[v->code];
-        if (e->n->kind == NIZ_GROUP_FLAT)
-            fprintf(e->f, "          a%d[o] = niz_lanes_%s_%s(l); }\n", niz_emit_partial(e, i),
-                    name, e->t);
-        else
-            fprintf(e->f, "          niz_push_%s_%s(&t%d%s, niz_lanes_%s_%s(l)); }\n", name, e->t,
-                    i, e->of, name, e->t);
-    }
+    const niz_nest_value *v = &e->n->value[i];
+    const char *name = niz_fold_names[v->code];
+    fprintf(e->f, "        { %s l[%d];\n", e->S, 16 * e->rows);
+    for (int u = 0; u < e->rows; u++)
+        for (int p = 0; p < e->parts; p++) {
+            niz_emit_row(e, u);
+            fprintf(e->f, "          niz_store_%s(l + %d, c%d_%d%s);\n", e->t,
+                    16 * u + p * e->lanes, i, p, e->of);
+        }
+    if (e->n->kind == NIZ_GROUP_FLAT)
+        fprintf(e->f, "          a%d[o] = niz_lanes_%s_%s(l); }\n", niz_emit_partial(e, i), name,
+                e->t);
+    else
+        fprintf(e->f, "          niz_push_%s_%s(&t%d, l, %d); }\n", name, e->t, i, e->rows);
 }
 
-/* One strip of each row. */
+/* One strip of each row; first what is the same for all of them. */
 static void niz_emit_strips(niz_emitter *e, int stage, bool tail)
 {
+    niz_emit_row(e, 0);
+    for (int i = 0; i < e->n->n_values; i++)
+        if (e->seen[i] && niz_emit_is_same(e, i)) niz_emit_value(e, i, stage, tail);
     for (int u = 0; u < e->rows; u++) {
-        niz_emit_if_row(e, u);
+        niz_emit_row(e, u);
+        fputs("            {\n", e->f);
         niz_emit_strip(e, stage, tail);
         fputs("            }\n", e->f);
     }
@@ -412,10 +412,8 @@ static void niz_emit_blocks(niz_emitter *e, int stage)
           e->f);
     niz_emit_strips(e, stage, true);
     fputs("        }\n", e->f);
-    for (int u = 0; u < e->rows; u++) {
-        niz_emit_row(e, u);
-        niz_emit_fold_end(e, stage);
-    }
+    for (int i = 0; i < e->n->n_values; i++)
+        if (niz_emit_folds_in(&e->n->value[i], stage)) niz_emit_fold_end(e, i);
 }
 
 /* Row values known before stage `stage` sweeps, and the stores of those that are wanted. */
@@ -432,8 +430,7 @@ static void niz_emit_row_values(niz_emitter *e, int stage)
         else if (v->kind == NIZ_NEST_MAP)
             niz_emit_map(e, v, 0);
         else
-            fprintf(e->f, "niz_splat_%s(niz_total_%s_%s(&t%d%s))", e->t, niz_fold_names[v->code],
-                    e->t, i, e->of);
+            fprintf(e->f, "niz_splat_%s(t%d.s[0][%s])", e->t, i, *e->of ? e->of + 1 : "0");
         fprintf(e->f, ";\n    (void)r%d%s;\n", i, e->of);
     }
 }
@@ -463,37 +460,27 @@ bool niz_emit_has_sweep(niz_emitter *e, int stage)
     return false;
 }
 
-static bool niz_emit_has_row_stores(const niz_emitter *e, int stage)
-{
-    const niz_nest *n = e->n;
-    for (int i = 0; i < n->n_stores; i++)
-        if (n->access[n->store[i].access].row && n->value[n->store[i].value].stage == stage)
-            return true;
-    return false;
-}
-
 static void niz_emit_rows_values(niz_emitter *e, int stage)
 {
+    for (int i = 0; stage && i < e->n->n_values; i++)
+        if (niz_emit_folds_in(&e->n->value[i], stage - 1))
+            fprintf(e->f, "    niz_total_%s_%s(&t%d, %d);\n", niz_fold_names[e->n->value[i].code],
+                    e->t, i, e->rows);
     for (int u = 0; u < e->rows; u++) {
         niz_emit_row(e, u);
         niz_emit_row_values(e, stage);
     }
-    for (int u = 0; u < e->rows && niz_emit_has_row_stores(e, stage); u++) {
-        niz_emit_if_row(e, u);
+    for (int u = 0; u < e->rows; u++) {
+        niz_emit_row(e, u);
         niz_emit_row_stores(e, stage);
-        fputs("            }\n", e->f);
     }
 }
 
 static void niz_emit_trees(niz_emitter *e, int stage)
 {
-    for (int u = 0; u < e->rows; u++)
-        for (int i = 0; i < e->n->n_values; i++) {
-            niz_emit_row(e, u);
-            if (niz_emit_folds_in(&e->n->value[i], stage))
-                fprintf(e->f, "    niz_tree_%s t%d%s; t%d%s.n = 0, t%d%s.d = 0;\n", e->t, i, e->of,
-                        i, e->of, i, e->of);
-        }
+    for (int i = 0; i < e->n->n_values; i++)
+        if (niz_emit_folds_in(&e->n->value[i], stage))
+            fprintf(e->f, "    niz_tree_%s t%d; t%d.n = 0, t%d.d = 0;\n", e->t, i, i, i);
 }
 
 static void niz_emit_stage(niz_emitter *e, int stage)
@@ -596,22 +583,29 @@ static void niz_emit_flat(niz_emitter *e)
     fputs("    }\n", e->f);
 }
 
-static void niz_emit_rows(niz_emitter *e)
+static void niz_emit_rows_in_step(niz_emitter *e, int rows)
 {
-    e->rows = niz_nest_rows(e->n, e->parts);
-    for (int stage = 0; stage < e->n->n_stages; stage++)
-        if (niz_emit_has_sweep(e, stage)) e->last = stage;
-    fprintf(e->f,
-            "    for (long o = begin; o < end; o += %d) {\n    const long rows = end - o;\n"
-            "    (void)rows;\n",
-            e->rows);
-    for (int u = 0; u < e->rows; u++) {
+    e->rows = rows;
+    fprintf(e->f, "    for (; o + %d <= end; o += %d) {\n", rows, rows);
+    for (int u = 0; u < rows; u++) {
         niz_emit_row(e, u);
-        if (e->n->rank) fprintf(e->f, "    long q%s = %d < rows ? o + %d : o;\n", e->of, u, u);
+        if (e->n->rank) fprintf(e->f, "    long q%s = o + %d;\n", e->of, u);
         niz_emit_pointers(e);
     }
     for (int stage = 0; stage < e->n->n_stages; stage++) niz_emit_stage(e, stage);
     fputs("    }\n", e->f);
+}
+
+/* Rows that are left over go one by one: to ask at each strip whether there is a second, a third
+ * and a fourth row is dearer. */
+static void niz_emit_rows(niz_emitter *e)
+{
+    int rows = niz_nest_rows(e->n, e->parts);
+    for (int stage = 0; stage < e->n->n_stages; stage++)
+        if (niz_emit_has_sweep(e, stage)) e->last = stage;
+    fputs("    long o = begin;\n", e->f);
+    if (rows > 1) niz_emit_rows_in_step(e, rows);
+    niz_emit_rows_in_step(e, 1);
 }
 
 void niz_nest_emit(FILE *f, const niz_nest *n, int vector_bytes, const char *name)

@@ -124,9 +124,10 @@ NIZ_TAIL(double, niz_vd, niz_vl, f64, NIZ_LANES_F64)
     {                                                                                              \
         return a != a ? a : b != b ? b : a < b ? a : a > b ? b : __builtin_signbit(a) ? a : b;     \
     }                                                                                              \
-    /* blocks' results in adjacent pairs, an odd one moving up: a binary counter of partial sums */ \
+    /* blocks' results in adjacent pairs, an odd one moving up: a binary counter of partial sums, */ \
+    /* of all rows in step */                                                                      \
     typedef struct {                                                                               \
-        S s[64];                                                                                   \
+        S s[64][4];                                                                                \
         unsigned long n;                                                                           \
         int d;                                                                                     \
     } niz_tree_##f;
@@ -156,6 +157,9 @@ NIZ_TAIL(double, niz_vd, niz_vl, f64, NIZ_LANES_F64)
 #define niz_vadd(a, b) ((a) + (b))
 #define niz_vmul(a, b) ((a) * (b))
 
+/* Not in place: a kernel has many, and to compile each of them anew takes long. */
+#define NIZ_FOLD static __attribute__((noinline, unused))
+
 /* Folds 16 lanes of L-lane vectors, l with l+8, +4, +2, +1, and combines blocks. */
 #define NIZ_KERNEL_FOLD(S, V, f, L, name, combine, C)                                              \
     NIZ_VEC S niz_lanes_##name##_##f(const S *t)                                                   \
@@ -166,16 +170,23 @@ NIZ_TAIL(double, niz_vd, niz_vl, f64, NIZ_LANES_F64)
             for (int p = 0; p < h; p++) v[p] = C(v[p], v[p + h]);                                  \
         NIZ_TURNS_##f(C, v[0]) return v[0][0];                                                     \
     }                                                                                              \
-    NIZ_VEC void niz_push_##name##_##f(niz_tree_##f *t, S v)                                       \
+    NIZ_FOLD void niz_push_##name##_##f(niz_tree_##f *t, const S *l, int rows)                     \
     {                                                                                              \
-        for (unsigned long k = t->n++; k & 1; k >>= 1) v = combine(t->s[--t->d], v);               \
-        t->s[t->d++] = v;                                                                          \
+        S v[4];                                                                                    \
+        for (int u = 0; u < rows; u++) v[u] = niz_lanes_##name##_##f(l + 16 * u);                  \
+        for (unsigned long k = t->n++; k & 1; k >>= 1) {                                           \
+            const S *s = t->s[--t->d];                                                             \
+            for (int u = 0; u < rows; u++) v[u] = combine(s[u], v[u]);                             \
+        }                                                                                          \
+        S *s = t->s[t->d++];                                                                       \
+        for (int u = 0; u < rows; u++) s[u] = v[u];                                                \
     }                                                                                              \
-    NIZ_VEC S niz_total_##name##_##f(niz_tree_##f *t)                                              \
+    /* left in s[0] */                                                                             \
+    NIZ_FOLD void niz_total_##name##_##f(niz_tree_##f *t, int rows)                                \
     {                                                                                              \
-        S v = t->s[--t->d];                                                                        \
-        while (t->d) v = combine(t->s[--t->d], v);                                                 \
-        return v;                                                                                  \
+        while (--t->d > 0)                                                                         \
+            for (int u = 0; u < rows; u++)                                                         \
+                t->s[t->d - 1][u] = combine(t->s[t->d - 1][u], t->s[t->d][u]);                     \
     }
 
 /* The same for columns: up to four vectors side by side, lanes and blocks alike (columns.c). */

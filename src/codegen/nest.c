@@ -285,6 +285,21 @@ static void niz_build_flatten(niz_nest *n)
     }
 }
 
+/* Marks what lies at one place for all rows.  Of a single row nothing is said, so that it shares
+ * its text with more. */
+static void niz_build_same(niz_nest *n)
+{
+    for (int a = 0; a < n->n_accesses; a++) {
+        niz_access *x = &n->access[a];
+        bool same = false, moves = false;
+        for (int d = 0; d < n->rank; d++) {
+            same = same || n->dim[d] > 1;
+            moves = moves || (n->dim[d] > 1 && x->outer[d]);
+        }
+        x->same = same && !moves;
+    }
+}
+
 /* ---- what later stages need ------------------------------------------------------------------ */
 
 /* Operations of one vector: a division blocks its unit for as long as ten others take. */
@@ -396,6 +411,7 @@ bool niz_nest_build(const niz_nest_env *env, uint32_t g, niz_nest *n)
     niz_build_collapse(n);
     if (n->kind == NIZ_GROUP_COLUMNS) niz_build_collapse_columns(n);
     niz_build_flatten(n);
+    niz_build_same(n);
     niz_build_keep(n);
     return true;
 }
@@ -424,7 +440,7 @@ int niz_nest_rows(const niz_nest *n, int parts)
 {
     bool folds = false;
     for (int i = 0; i < n->n_values; i++) folds = folds || n->value[i].kind == NIZ_NEST_FOLD;
-    int rows = !folds || n->kind != NIZ_GROUP_ROWS ? 1 : parts >= 4 ? 1 : 4 / parts;
+    int rows = !folds || n->kind != NIZ_GROUP_ROWS || !n->rank ? 1 : parts >= 4 ? 1 : 4 / parts;
     return n->n_values > NIZ_NEST_LARGE ? 1 : rows;
 }
 

@@ -32,7 +32,8 @@
  * it are walked as if it were the whole.
  *
  * Sizes and strides are arguments of the kernel, not part of its text: only the kind of each stride
- * along the row (0, 1, other) is.  Another batch size or row length compiles nothing new.
+ * along the row (0, 1, other), and whether another row moves it at all, is.  Another batch size or
+ * row length compiles nothing new.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef NIZ_NEST_H
@@ -66,6 +67,7 @@ typedef struct niz_access {
     niz_dtype dtype;
     bool row;  /* one value a row or column: the axis that is swept is not walked */
     bool wide; /* walked along j */
+    bool same; /* for all rows: no outer axis walks it */
     bool tile; /* a tile's results, rows NIZ_NEST_TILE apart: no buffer of its own */
 } niz_access;
 
