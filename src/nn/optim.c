@@ -23,14 +23,14 @@ typedef struct update {
     niz *z;
     niz_at at;
     const niz_optim *o;
-    number lr, l2, keep;        /* keep = 1 - lr decay */
-    number momentum;            /* sgd */
-    number beta1, rest1;        /* adam: rest = 1 - beta */
-    number beta2, rest2, eps;
-    number pace, spread;        /* lr/(1 - beta1^t), √(1 - beta2^t) */
-    bool again;                 /* this optimiser has counted this step before */
-    char name[1024];            /* "/<optimiser>/", room for "<parameter>.<slot>" */
-    size_t parameter, slot;     /* where these two begin */
+    number lr, l2, keep; /* keep = 1 - lr decay */
+    number momentum;     /* sgd */
+    number beta1, rest1; /* adam: rest = 1 - beta */
+    number beta2, rest2;
+    number pace, eps;       /* lr s/(1 - beta1^t), .eps s, where s = √(1 - beta2^t) */
+    bool again;             /* this optimiser has counted this step before */
+    char name[1024];        /* "/<optimiser>/", room for "<parameter>.<slot>" */
+    size_t parameter, slot; /* where these two begin */
 } update;
 
 typedef struct niz_optim_rule {
@@ -130,6 +130,9 @@ static niz_t sgd_move(update *u, niz_t p, niz_t g)
     return niz_sub(p, scaled(&u->lr, d));
 }
 
+/* p - lr/(1 - beta1^t) m / (√v/s + eps), s = √(1 - beta2^t), with s moved out of the elements: a
+ * division of each would cost as much as all the rest of them but the other division and the root.
+ */
 static void adam_prepare(update *u)
 {
     niz_t t = count_step(u);
@@ -137,9 +140,10 @@ static void adam_prepare(update *u)
     u->beta2 = known(u, u->o->beta2);
     u->rest1 = computed(niz_sub(1.0, u->beta1.f64));
     u->rest2 = computed(niz_sub(1.0, u->beta2.f64));
-    u->eps = known(u, u->o->eps);
-    u->pace = computed(niz_div(u->lr.f64, niz_sub(1.0, niz_pow(u->beta1.f64, t))));
-    u->spread = computed(niz_sqrt(niz_sub(1.0, niz_pow(u->beta2.f64, t))));
+    niz_t s = niz_sqrt(niz_sub(1.0, niz_pow(u->beta2.f64, t)));
+    niz_t rest = niz_sub(1.0, niz_pow(u->beta1.f64, t));
+    u->pace = computed(niz_div(niz_mul(u->lr.f64, s), rest));
+    u->eps = computed(niz_mul(known(u, u->o->eps).f64, s));
 }
 
 static niz_t adam_move(update *u, niz_t p, niz_t g)
@@ -148,8 +152,8 @@ static niz_t adam_move(update *u, niz_t p, niz_t g)
     check_count(u, m);
     m = remember(m, niz_add(scaled(&u->beta1, m), scaled(&u->rest1, g)));
     v = remember(v, niz_add(scaled(&u->beta2, v), scaled(&u->rest2, niz_square(g))));
-    niz_t root = niz_div(niz_sqrt(v), rounded(&u->spread, p));
-    return niz_sub(p, niz_div(scaled(&u->pace, m), niz_add(root, rounded(&u->eps, p))));
+    niz_t root = niz_add(niz_sqrt(v), rounded(&u->eps, p));
+    return niz_sub(p, niz_div(scaled(&u->pace, m), root));
 }
 
 static const niz_optim_rule sgd = {"sgd", sgd_prepare, sgd_move};
@@ -157,23 +161,40 @@ static const niz_optim_rule adam = {"adam", adam_prepare, adam_move};
 
 niz_optim niz_sgd_with(niz_sgd_options o)
 {
-    return (niz_optim){.rule = &sgd, .name = o.name, .params = o.params, .lr = o.lr,
-                       .clip_norm = o.clip_norm, .l2 = o.l2, .momentum = o.momentum,
+    return (niz_optim){.rule = &sgd,
+                       .name = o.name,
+                       .params = o.params,
+                       .lr = o.lr,
+                       .clip_norm = o.clip_norm,
+                       .l2 = o.l2,
+                       .momentum = o.momentum,
                        .nesterov = o.nesterov};
 }
 
 niz_optim niz_adam_with(niz_adam_options o)
 {
-    return (niz_optim){.rule = &adam, .name = o.name, .params = o.params, .lr = o.lr,
-                       .clip_norm = o.clip_norm, .l2 = o.l2, .beta1 = o.beta1, .beta2 = o.beta2,
+    return (niz_optim){.rule = &adam,
+                       .name = o.name,
+                       .params = o.params,
+                       .lr = o.lr,
+                       .clip_norm = o.clip_norm,
+                       .l2 = o.l2,
+                       .beta1 = o.beta1,
+                       .beta2 = o.beta2,
                        .eps = o.eps};
 }
 
 niz_optim niz_adamw_with(niz_adamw_options o)
 {
-    return (niz_optim){.rule = &adam, .name = o.name, .params = o.params, .lr = o.lr,
-                       .clip_norm = o.clip_norm, .decay = o.decay, .beta1 = o.beta1,
-                       .beta2 = o.beta2, .eps = o.eps};
+    return (niz_optim){.rule = &adam,
+                       .name = o.name,
+                       .params = o.params,
+                       .lr = o.lr,
+                       .clip_norm = o.clip_norm,
+                       .decay = o.decay,
+                       .beta1 = o.beta1,
+                       .beta2 = o.beta2,
+                       .eps = o.eps};
 }
 
 /* ---- which parameters ----------------------------------------------------------------------- */
