@@ -42,6 +42,31 @@ NIZ_TAIL(float, niz_vf, niz_vi, f32, NIZ_LANES_F32)
 NIZ_TAIL(double, niz_vd, niz_vl, f64, NIZ_LANES_F64)
 #endif
 
+/* Those of part p that are among the first m elements, s apart from x on. */
+#if NIZ_VECTOR_BYTES == 64
+NIZ_VEC niz_vd niz_apart_f64(const double *x, long s, niz_vl m)
+{
+    niz_vl at = (niz_vl){0, 1, 2, 3, 4, 5, 6, 7} * niz_splat_i64(s);
+    return __builtin_ia32_gatherdiv8df((niz_vd){0}, x, (niz_vll)at, NIZ_BITS_F64(m), 8);
+}
+NIZ_VEC niz_vf niz_apart_f32(const float *x, long s, niz_vi m)
+{
+    niz_vll at = (niz_vll)((niz_vl){0, 1, 2, 3, 4, 5, 6, 7} * niz_splat_i64(s));
+    unsigned bits = (unsigned short)NIZ_BITS_F32(m);
+    niz_vf_half none = {0};
+    return niz_join_f32(__builtin_ia32_gatherdiv16sf(none, x, at, bits & 255, 4),
+                        __builtin_ia32_gatherdiv16sf(none, x + 8 * s, at, bits >> 8, 4));
+}
+#define NIZ_APART(S, f, L, x, s, m, p) niz_apart_##f(x + p * L * s, s, niz_first_##f(m, p))
+#else
+#define NIZ_APART(S, f, L, x, s, m, p)                                                             \
+    __extension__({                                                                                \
+        S t[L] = {0};                                                                              \
+        for (long l = 0; l < L && p * L + l < m; l++) t[l] = x[(p * L + l) * s];                   \
+        niz_load_##f(t);                                                                           \
+    })
+#endif
+
 /* Indices in lanes; what does not fit them is of no use. */
 #define NIZ_INDEX(T, t, M, I, f, L)                                                                \
     NIZ_VEC M niz_index_##t##_##f(const T *x, long s, long m, int p)                               \
@@ -72,10 +97,8 @@ NIZ_TAIL(double, niz_vd, niz_vl, f64, NIZ_LANES_F64)
     NIZ_INDEX(__INT64_TYPE__, i64, M, I, f, L)                                                     \
     NIZ_VEC V niz_part_load_##f(const S *x, long s, long m, int p)                                 \
     {                                                                                              \
-        S t[L] = {0};                                                                              \
         if (s == 1) return niz_tail_load_##f(x + p * L, niz_first_##f(m, p));                      \
-        for (long l = 0; l < L && p * L + l < m; l++) t[l] = x[(p * L + l) * s];                   \
-        return niz_load_##f(t);                                                                    \
+        return NIZ_APART(S, f, L, x, s, m, p);                                                     \
     }                                                                                              \
     NIZ_VEC void niz_part_store_##f(S *y, V v, long m, int p)                                      \
     {                                                                                              \
@@ -219,6 +242,11 @@ NIZ_TAIL(double, niz_vd, niz_vl, f64, NIZ_LANES_F64)
     }
 static const signed char niz_lane_order[16] __attribute__((unused)) = {0, 8, 4, 12, 2, 10, 6, 14,
                                                                        1, 9, 5, 13, 3, 11, 7, 15};
+/* From lane to lane in that order, where those of n lines are all there is: the first 8, 4, 2, 1. */
+NIZ_VEC long niz_lane_step(long n)
+{
+    return n > 8 ? 1 : n > 4 ? 2 : n > 2 ? 4 : n > 1 ? 8 : 16;
+}
 
 NIZ_KERNEL(float, niz_vf, niz_vi, __INT32_TYPE__, f32, i32, NIZ_LANES_F32)
 NIZ_KERNEL(double, niz_vd, niz_vl, __INT64_TYPE__, f64, i64, NIZ_LANES_F64)
