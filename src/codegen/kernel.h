@@ -42,6 +42,46 @@ NIZ_TAIL(float, niz_vf, niz_vi, f32, NIZ_LANES_F32)
 NIZ_TAIL(double, niz_vd, niz_vl, f64, NIZ_LANES_F64)
 #endif
 
+/* Truth in memory, a byte an element: lanes of a mask. */
+#if NIZ_VECTOR_BYTES == 64
+typedef char niz_vc __attribute__((vector_size(16)));
+typedef char niz_vc_half __attribute__((vector_size(8)));
+#define niz_bytes_load(x, bits)                                                                    \
+    __builtin_ia32_loaddquqi128_mask((const void *)(x), (niz_vc){0}, bits)
+#define niz_bytes_store(y, bits, v) __builtin_ia32_storedquqi128_mask((void *)(y), v, bits)
+NIZ_VEC niz_vc niz_bytes_load_f32(const signed char *x, niz_vi m)
+{
+    return niz_bytes_load(x, NIZ_BITS_F32(m));
+}
+NIZ_VEC niz_vc_half niz_bytes_load_f64(const signed char *x, niz_vl m)
+{
+    niz_vc v = niz_bytes_load(x, NIZ_BITS_F64(m));
+    return __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7);
+}
+NIZ_VEC void niz_bytes_store_f32(signed char *y, niz_vi m, niz_vc v)
+{
+    niz_bytes_store(y, NIZ_BITS_F32(m), v);
+}
+NIZ_VEC void niz_bytes_store_f64(signed char *y, niz_vl m, niz_vc_half v)
+{
+    niz_vc w = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7);
+    niz_bytes_store(y, NIZ_BITS_F64(m), w);
+}
+#define NIZ_BYTES_LOAD(f, L, x, m, p) (niz_b_##f) niz_bytes_load_##f(x + p * L, niz_first_##f(m, p))
+#define NIZ_BYTES_STORE(f, L, y, v, m, p)                                                          \
+    niz_bytes_store_##f(y + p * L, niz_first_##f(m, p),                                            \
+                        (__typeof__(niz_bytes_load_##f(y, niz_first_##f(m, p))))(v))
+#else
+#define NIZ_BYTES_LOAD(f, L, x, m, p)                                                              \
+    __extension__({                                                                                \
+        niz_b_##f bytes = {0};                                                                     \
+        for (int l = 0; l < L && p * L + l < m; l++) bytes[l] = x[p * L + l];                      \
+        bytes;                                                                                     \
+    })
+#define NIZ_BYTES_STORE(f, L, y, v, m, p)                                                          \
+    for (int l = 0; l < L && p * L + l < m; l++) y[p * L + l] = v[l]
+#endif
+
 /* Those of part p that are among the first m elements, s apart from x on. */
 #if NIZ_VECTOR_BYTES == 64
 NIZ_VEC niz_vd niz_apart_f64(const double *x, long s, niz_vl m)
@@ -77,10 +117,10 @@ NIZ_VEC niz_vf niz_apart_f32(const float *x, long s, niz_vi m)
     }
 
 #define NIZ_KERNEL(S, V, M, I, f, i, L)                                                            \
-    typedef signed char niz_b_##f __attribute__((vector_size(L)));                                \
-    typedef niz_b_##f niz_b_mem_##f __attribute__((aligned(1), may_alias));                       \
-    /* lanes of part p that are among the first m elements */                                     \
-    NIZ_VEC M niz_first_##f(long m, int p)                                                        \
+    typedef signed char niz_b_##f __attribute__((vector_size(L)));                                 \
+    typedef niz_b_##f niz_b_mem_##f __attribute__((aligned(1), may_alias));                        \
+    /* lanes of part p that are among the first m elements */                                      \
+    NIZ_VEC M niz_first_##f(long m, int p)                                                         \
     {                                                                                              \
         M lane = {0};                                                                              \
         for (int l = 0; l < L; l++) lane[l] = (I)(p * L + l);                                      \
@@ -118,6 +158,7 @@ NIZ_VEC niz_vf niz_apart_f32(const float *x, long s, niz_vi m)
     NIZ_VEC M niz_mask_part_load_##f(const signed char *x, long s, long m, int p)                  \
     {                                                                                              \
         signed char t[L] = {0};                                                                    \
+        if (s == 1) return (M)(__builtin_convertvector(NIZ_BYTES_LOAD(f, L, x, m, p), M) != 0);    \
         for (long l = 0; l < L && p * L + l < m; l++) t[l] = x[(p * L + l) * s];                   \
         return niz_mask_load_##f(t);                                                               \
     }                                                                                              \
@@ -125,11 +166,10 @@ NIZ_VEC niz_vf niz_apart_f32(const float *x, long s, niz_vi m)
     {                                                                                              \
         *(niz_b_mem_##f *)y = __builtin_convertvector(v & 1, niz_b_##f);                           \
     }                                                                                              \
-    NIZ_VEC void niz_mask_part_store_##f(signed char *y, M v, long m, int p)                       \
+    NIZ_VEC void niz_mask_part_store_##f(signed char *y, M a, long m, int p)                       \
     {                                                                                              \
-        signed char t[L];                                                                          \
-        niz_mask_store_##f(t, v);                                                                  \
-        for (long l = 0; l < L && p * L + l < m; l++) y[p * L + l] = t[l];                         \
+        niz_b_##f v = __builtin_convertvector(a & 1, niz_b_##f);                                   \
+        NIZ_BYTES_STORE(f, L, y, v, m, p);                                                         \
     }                                                                                              \
     NIZ_VEC void niz_mask_spread_##f(signed char *y, long s, M v, long m, int p)                   \
     {                                                                                              \
@@ -137,8 +177,14 @@ NIZ_VEC niz_vf niz_apart_f32(const float *x, long s, niz_vi m)
         niz_mask_store_##f(t, v);                                                                  \
         for (long l = 0; l < L && p * L + l < m; l++) y[(p * L + l) * s] = t[l];                   \
     }                                                                                              \
-    NIZ_VEC S niz_add1_##f(S a, S b) { return a + b; }                                             \
-    NIZ_VEC S niz_mul1_##f(S a, S b) { return a * b; }                                             \
+    NIZ_VEC S niz_add1_##f(S a, S b)                                                               \
+    {                                                                                              \
+        return a + b;                                                                              \
+    }                                                                                              \
+    NIZ_VEC S niz_mul1_##f(S a, S b)                                                               \
+    {                                                                                              \
+        return a * b;                                                                              \
+    }                                                                                              \
     NIZ_VEC S niz_max1_##f(S a, S b)                                                               \
     {                                                                                              \
         return a != a ? a : b != b ? b : a > b ? a : a < b ? b : __builtin_signbit(a) ? b : a;     \
@@ -147,7 +193,8 @@ NIZ_VEC niz_vf niz_apart_f32(const float *x, long s, niz_vi m)
     {                                                                                              \
         return a != a ? a : b != b ? b : a < b ? a : a > b ? b : __builtin_signbit(a) ? a : b;     \
     }                                                                                              \
-    /* blocks' results in adjacent pairs, an odd one moving up: a binary counter of partial sums, */ \
+    /* blocks' results in adjacent pairs, an odd one moving up: a binary counter of partial sums,  \
+     */                                                                                            \
     /* of all rows in step */                                                                      \
     typedef struct {                                                                               \
         S s[64][4];                                                                                \
@@ -240,9 +287,10 @@ NIZ_VEC niz_vf niz_apart_f32(const float *x, long s, niz_vi m)
             for (int p = 0; p < parts; p++)                                                        \
                 t->s[t->d - 1][p] = combine(t->s[t->d - 1][p], t->s[t->d][p]);                     \
     }
-static const signed char niz_lane_order[16] __attribute__((unused)) = {0, 8, 4, 12, 2, 10, 6, 14,
-                                                                       1, 9, 5, 13, 3, 11, 7, 15};
-/* From lane to lane in that order, where those of n lines are all there is: the first 8, 4, 2, 1. */
+static const signed char niz_lane_order[16]
+    __attribute__((unused)) = {0, 8, 4, 12, 2, 10, 6, 14, 1, 9, 5, 13, 3, 11, 7, 15};
+/* From lane to lane in that order, where those of n lines are all there is: the first 8, 4, 2, 1.
+ */
 NIZ_VEC long niz_lane_step(long n)
 {
     return n > 8 ? 1 : n > 4 ? 2 : n > 2 ? 4 : n > 1 ? 8 : 16;
