@@ -464,8 +464,8 @@ static void niz_emit_rows_values(niz_emitter *e, int stage)
 {
     for (int i = 0; stage && i < e->n->n_values; i++)
         if (niz_emit_folds_in(&e->n->value[i], stage - 1))
-            fprintf(e->f, "    niz_total_%s_%s(&t%d, %d);\n", niz_fold_names[e->n->value[i].code],
-                    e->t, i, e->rows);
+            fprintf(e->f, "    if (N > 512) niz_total_%s_%s(&t%d, %d);\n",
+                    niz_fold_names[e->n->value[i].code], e->t, i, e->rows);
     for (int u = 0; u < e->rows; u++) {
         niz_emit_row(e, u);
         niz_emit_row_values(e, stage);

@@ -227,6 +227,36 @@ NIZ_VEC niz_vf niz_apart_f32(const float *x, long s, niz_vi m)
 #define niz_vadd(a, b) ((a) + (b))
 #define niz_vmul(a, b) ((a) * (b))
 
+/* The lanes of rows one after another, or of four at once: their upper and lower halves meet in one
+ * vector, then the quarters. */
+#define NIZ_LANES_EACH(f, name, l, rows, v)                                                        \
+    for (int u = 0; u < rows; u++) v[u] = niz_lanes_##name##_##f(l + 16 * u);
+#define NIZ_LANES_f64(C, name, l, rows, v) NIZ_LANES_EACH(f64, name, l, rows, v)
+#if NIZ_VECTOR_BYTES == 64
+#define NIZ_PAIRS(C, a, b, x, y, z, w)                                                             \
+    C(__builtin_shufflevector(a, b, x, (x) + 1, (x) + 2, (x) + 3, y, (y) + 1, (y) + 2, (y) + 3,    \
+                              (x) + 16, (x) + 17, (x) + 18, (x) + 19, (y) + 16, (y) + 17,          \
+                              (y) + 18, (y) + 19),                                                 \
+      __builtin_shufflevector(a, b, z, (z) + 1, (z) + 2, (z) + 3, w, (w) + 1, (w) + 2, (w) + 3,    \
+                              (z) + 16, (z) + 17, (z) + 18, (z) + 19, (w) + 16, (w) + 17,          \
+                              (w) + 18, (w) + 19))
+#define NIZ_LANES_f32(C, name, l, rows, v)                                                         \
+    if (rows == 4) {                                                                               \
+        niz_vf a = niz_load_f32(l), b = niz_load_f32(l + 16);                                      \
+        niz_vf c = niz_load_f32(l + 32), d = niz_load_f32(l + 48);                                 \
+        a = NIZ_PAIRS(C, a, b, 0, 4, 8, 12);                                                       \
+        c = NIZ_PAIRS(C, c, d, 0, 4, 8, 12);                                                       \
+        a = NIZ_PAIRS(C, a, c, 0, 8, 4, 12);                                                       \
+        NIZ_TURN(C, a, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13)                       \
+        NIZ_TURN(C, a, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14)                       \
+        v[0] = a[0], v[1] = a[4], v[2] = a[8], v[3] = a[12];                                       \
+    } else {                                                                                       \
+        NIZ_LANES_EACH(f32, name, l, rows, v)                                                      \
+    }
+#else
+#define NIZ_LANES_f32(C, name, l, rows, v) NIZ_LANES_EACH(f32, name, l, rows, v)
+#endif
+
 /* Not in place: a kernel has many, and to compile each of them anew takes long. */
 #define NIZ_FOLD static __attribute__((noinline, unused))
 
@@ -243,7 +273,7 @@ NIZ_VEC niz_vf niz_apart_f32(const float *x, long s, niz_vi m)
     NIZ_FOLD void niz_push_##name##_##f(niz_tree_##f *t, const S *l, int rows)                     \
     {                                                                                              \
         S v[4];                                                                                    \
-        for (int u = 0; u < rows; u++) v[u] = niz_lanes_##name##_##f(l + 16 * u);                  \
+        NIZ_LANES_##f(C, name, l, rows, v);                                                        \
         for (unsigned long k = t->n++; k & 1; k >>= 1) {                                           \
             const S *s = t->s[--t->d];                                                             \
             for (int u = 0; u < rows; u++) v[u] = combine(s[u], v[u]);                             \
