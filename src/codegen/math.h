@@ -349,30 +349,31 @@ NIZ_VEC niz_vd niz_exp_less1_f64(niz_vd r)
 }
 
 /* exp(x) = 2^n (1 + (exp(r) - 1)).  The limits lie where the result is infinite or zero for good,
- * and keep n small enough for niz_scale.  Zero is selected, not computed: a product that underflows
- * takes a processor 150 cycles, and the masked half of an attention is exp(-inf). */
+ * and keep n small enough for niz_scale.  What is zero for good, as the masked scores of a softmax
+ * are, is cleared before it is scaled: a result too small for its exponent costs the processor 150
+ * cycles, and zero does not. */
 NIZ_VEC niz_vf niz_exp_f32(niz_vf x)
 {
-    niz_vi zero = (niz_vi)(x <= -104.0f);
-    niz_vf n, r;
+    niz_vi gone = (niz_vi)(x <= -104.0f);
+    niz_vf n, r, y;
 
-    x = niz_clamp_f32(niz_select_f32(zero, niz_splat_f32(0.0f), x), -104.0f, 89.0f);
+    x = niz_clamp_f32(x, -104.0f, 89.0f);
     n = niz_exp_count_f32(x);
     r = niz_exp_rest_f32(x, n);
-    r = niz_scale_f32(1.0f + niz_exp_less1_f32(r), n);
-    return niz_select_f32(zero, niz_splat_f32(0.0f), r);
+    y = 1.0f + niz_exp_less1_f32(r);
+    return niz_scale_f32((niz_vf)((niz_vi)y & ~gone), n);
 }
 
 NIZ_VEC niz_vd niz_exp_f64(niz_vd x)
 {
-    niz_vl zero = (niz_vl)(x <= -746.0);
-    niz_vd n, r;
+    niz_vl gone = (niz_vl)(x <= -746.0);
+    niz_vd n, r, y;
 
-    x = niz_clamp_f64(niz_select_f64(zero, niz_splat_f64(0.0), x), -746.0, 710.0);
+    x = niz_clamp_f64(x, -746.0, 710.0);
     n = niz_exp_count_f64(x);
     r = niz_exp_rest_f64(x, n);
-    r = niz_scale_f64(1.0 + niz_exp_less1_f64(r), n);
-    return niz_select_f64(zero, niz_splat_f64(0.0), r);
+    y = 1.0 + niz_exp_less1_f64(r);
+    return niz_scale_f64((niz_vd)((niz_vl)y & ~gone), n);
 }
 
 /* exp(x + xl) for |x| <= 1000, |xl| < 2^-32: as above, but with what r's rounding lost, and 1 + r
@@ -605,8 +606,7 @@ static __attribute__((noinline, cold, unused)) niz_turns niz_angle_turns(double 
     wide p;
     niz_turns y;
 
-    for (int i = 0; i < 3; i++)
-        w[i] = (t[i] << shift) | (t[i + 1] >> 1 >> (63 - shift));
+    for (int i = 0; i < 3; i++) w[i] = (t[i] << shift) | (t[i + 1] >> 1 >> (63 - shift));
     p = (wide)m * w[2];
     y.lo = (__UINT64_TYPE__)p;
     p = (wide)m * w[1] + (p >> 64);
@@ -619,8 +619,8 @@ static __attribute__((noinline, cold, unused)) niz_turns niz_angle_turns(double 
 
 /* The angle of a huge x, lane by lane: the fraction of turns, made signed, as a sum of two doubles,
  * times pi/2.  Returns the quadrant. */
-static __attribute__((noinline, cold, unused)) __INT64_TYPE__
-niz_angle_huge(double x, double *r, double *rl)
+static __attribute__((noinline, cold, unused)) __INT64_TYPE__ niz_angle_huge(double x, double *r,
+                                                                             double *rl)
 {
     niz_turns y;
     int up, zeros;
@@ -657,8 +657,7 @@ niz_angle_lanes_f32(const float *x, float *r, float *rl, __INT32_TYPE__ *q)
     for (int i = 0; i < NIZ_LANES_F32; i++) {
         double h, l;
 
-        if (__builtin_fabsf(x[i]) <= NIZ_ANGLE_MAX_F32)
-            continue;
+        if (__builtin_fabsf(x[i]) <= NIZ_ANGLE_MAX_F32) continue;
         q[i] = (__INT32_TYPE__)niz_angle_huge((double)x[i], &h, &l);
         r[i] = (float)h;
         rl[i] = (float)(h - (double)r[i]);
