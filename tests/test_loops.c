@@ -464,8 +464,10 @@ static void check_contract(niz_contract_loop *l, int64_t odd)
         for (int cut = 0; cut < 2; cut++) {
             void *y = make_result(n, size), *scratch = make_scratch(t->contract_scratch(l));
             int64_t units = t->contract_units(l), at = cut ? below(units + 1) : units;
+            int64_t first = cut ? below(at + 1) : 0;
             t->contract(l, a.base, b.base, y, at, units, scratch, NULL);
-            t->contract(l, a.base, b.base, y, 0, at, scratch, NULL);
+            t->contract(l, a.base, b.base, y, first, at, scratch, NULL);
+            t->contract(l, a.base, b.base, y, 0, first, scratch, NULL);
             compare(what, t->isa, l->dtype, y, want, n);
             free(scratch);
             free_result(y, size);
@@ -507,6 +509,8 @@ START_TEST(contract_matrices)
         check_contract(&wide, 0);
         niz_contract_loop tall = matrices(d, 270, 20, 13, turns & 1, turns & 2);
         check_contract(&tall, 0);
+        niz_contract_loop both = matrices(d, 150, 300, 5, turns & 1, turns & 2);
+        check_contract(&both, 0); /* with a transposed cut by rows first */
     }
 }
 END_TEST

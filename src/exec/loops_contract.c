@@ -1,17 +1,21 @@
 /* loops_contract.c - contractions over any strides: y[batch, m, n] = sum over k of a * b.
  *
- * A unit is a block of columns (n) times a block of rows (m) of one batch entry, rows innermost;
- * a range of units is cut into at most three rectangles an entry, so that whoever takes many units
- * packs the columns' operand once for all of them.  How operands lie is asked once a rectangle, by
+ * A unit is a block of columns (n) times a block of rows (m) of one batch entry, counted along the
+ * axis that is not cut between threads; a range of units is cut into at most three rectangles an
+ * entry, so that whoever takes many units packs the columns' operand once for all of them.  How
+ * operands lie is asked once a rectangle, by
  * tables of offsets: contiguous columns are copied, contiguous k is turned, anything else is
  * gathered.  The sums themselves are tile.h's.
  *
  * SPDX-License-Identifier: MIT */
 #include "exec/tile.h"
 
-/* A unit is small: runs merge them, and many let every thread have a share. */
+/* A unit is small: runs merge them, and many let every thread have a share.  One is long across the
+ * axis that is cut first, along which units are counted last. */
 #define NIZ_CONTRACT_UNIT_COLS 32
 #define NIZ_CONTRACT_UNIT_ROWS 64
+#define NIZ_CONTRACT_CUT_COLS 256 /* where rows are cut first */
+#define NIZ_CONTRACT_CUT_ROWS 16
 
 /* The loop seen as rows x columns.  A single column becomes a single row: the product commutes. */
 typedef struct niz_contract_plan {
@@ -19,7 +23,8 @@ typedef struct niz_contract_plan {
     const niz_loop_space *rows, *cols;
     int a, b; /* buffers of rows and columns in batch and k: 0 and 1, or 1 and 0 */
     int64_t n_rows, n_cols, n_k;
-    int64_t row_units, col_units;
+    bool by_rows; /* cut by rows first: units of columns innermost */
+    int64_t unit_rows, unit_cols, row_units, col_units;
     int64_t row_step, col_step, a_step, b_step; /* from row to row ..., k to k; or NIZ_TILE_ANY */
     bool near; /* columns are read where they lie, if they fill vectors */
 } niz_contract_plan;
@@ -29,6 +34,20 @@ typedef struct niz_contract_work {
     int64_t *row_off, *col_off, *a_off, *b_off;
     void *panels, *packed_rows, *tile;
 } niz_contract_work;
+
+/* Whether to cut by rows first.  A core keeps what it touched: every matrix is best cut where its
+ * memory is cut in two, so that from kernel to kernel a core finds its own half.  This counts the
+ * elements that are in the other one's half, for two cores, and columns packed by both.  What
+ * finishes results has matrices like y; say, one read and written. */
+static bool niz_contract_cuts_rows(const niz_contract_plan *p)
+{
+    int64_t m = p->n_rows, n = p->n_cols, k = p->n_k, y = p->loop->tiled ? 2 * m * n : m * n;
+    bool a_outer = p->a_step != NIZ_TILE_ANY && p->row_step > p->a_step;
+    bool b_outer = p->b_step != NIZ_TILE_ANY && p->col_step > p->b_step;
+    int64_t rows = (a_outer ? 0 : m * k / 4) + n * k / 2 + (p->near ? 0 : n * k / 2);
+    int64_t cols = m * k / 2 + (b_outer ? 0 : n * k / 4) + y / 4;
+    return rows < cols;
+}
 
 static niz_contract_plan niz_contract_make_plan(const niz_contract_loop *l)
 {
@@ -44,8 +63,6 @@ static niz_contract_plan niz_contract_make_plan(const niz_contract_loop *l)
         .n_cols = swap ? m : n,
         .n_k = niz_tile_count(&l->k),
     };
-    p.row_units = niz_tile_ceil(p.n_rows, NIZ_CONTRACT_UNIT_ROWS);
-    p.col_units = niz_tile_ceil(p.n_cols, NIZ_CONTRACT_UNIT_COLS);
     p.row_step = niz_tile_step(p.rows, 0);
     p.col_step = niz_tile_step(p.cols, 0);
     p.a_step = niz_tile_step(&l->k, p.a);
@@ -53,6 +70,11 @@ static niz_contract_plan niz_contract_make_plan(const niz_contract_loop *l)
     int64_t size = (int64_t)niz_tile_size(l->dtype), lanes = NIZ_VECTOR_BYTES / size;
     p.near = p.col_step == 1 && p.b_step != NIZ_TILE_ANY && p.n_cols % lanes == 0 &&
              (p.b_step * size <= NIZ_TILE_NEAR || p.n_rows <= 2 * NIZ_TILE_R);
+    p.by_rows = niz_contract_cuts_rows(&p);
+    p.unit_rows = p.by_rows ? NIZ_CONTRACT_CUT_ROWS : NIZ_CONTRACT_UNIT_ROWS;
+    p.unit_cols = p.by_rows ? NIZ_CONTRACT_CUT_COLS : NIZ_CONTRACT_UNIT_COLS;
+    p.row_units = niz_tile_ceil(p.n_rows, p.unit_rows);
+    p.col_units = niz_tile_ceil(p.n_cols, p.unit_cols);
     return p;
 }
 
@@ -193,30 +215,33 @@ static void niz_contract_units_of(const niz_contract_call *c, int64_t r0, int64_
                                   int64_t c1)
 {
     const niz_contract_plan *p = &c->plan;
-    int64_t row_end = niz_tile_min(r1 * NIZ_CONTRACT_UNIT_ROWS, p->n_rows);
-    int64_t col_end = niz_tile_min(c1 * NIZ_CONTRACT_UNIT_COLS, p->n_cols);
+    int64_t row_end = niz_tile_min(r1 * p->unit_rows, p->n_rows);
+    int64_t col_end = niz_tile_min(c1 * p->unit_cols, p->n_cols);
     int64_t rows = niz_tile_rows(p->loop->tiled, p->n_k);
-    for (int64_t col = c0 * NIZ_CONTRACT_UNIT_COLS; col < col_end; col += NIZ_TILE_COLS)
-        for (int64_t row = r0 * NIZ_CONTRACT_UNIT_ROWS; row < row_end; row += rows)
+    for (int64_t col = c0 * p->unit_cols; col < col_end; col += NIZ_TILE_COLS)
+        for (int64_t row = r0 * p->unit_rows; row < row_end; row += rows)
             niz_contract_piece(c, row, niz_tile_min(rows, row_end - row), col,
                                niz_tile_min(NIZ_TILE_COLS, col_end - col));
 }
 
-/* Units [begin, end) of one batch entry: the rest of a column of units, whole ones, a start. */
+/* Units [begin, end) of one batch entry, in lines along the axis that is cut last: the rest of a
+ * line, whole lines, a start of one. */
 static void niz_contract_entry(const niz_contract_call *c, int64_t begin, int64_t end)
 {
-    int64_t high = c->plan.row_units;
-    while (begin < end) {
-        int64_t row = begin % high, col = begin / high;
-        int64_t whole = row == 0 ? (end - begin) / high : 0;
-        if (whole > 0) {
-            niz_contract_units_of(c, 0, high, col, col + whole);
-            begin += whole * high;
-        } else {
-            int64_t rows = niz_tile_min(high - row, end - begin);
-            niz_contract_units_of(c, row, row + rows, col, col + 1);
-            begin += rows;
+    bool by_rows = c->plan.by_rows;
+    int64_t length = by_rows ? c->plan.col_units : c->plan.row_units;
+    for (int64_t n; begin < end; begin += n) {
+        int64_t at = begin % length, line = begin / length, to = length;
+        int64_t lines = at == 0 && end - begin >= length ? (end - begin) / length : 1;
+        n = lines * length;
+        if (at > 0 || end - begin < length) {
+            n = niz_tile_min(length - at, end - begin);
+            to = at + n;
         }
+        if (by_rows)
+            niz_contract_units_of(c, line, line + lines, at, to);
+        else
+            niz_contract_units_of(c, at, to, line, line + lines);
     }
 }
 
