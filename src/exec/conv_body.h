@@ -155,7 +155,7 @@ static void NAME(niz_conv_rectangle)(const niz_conv_call *c, int64_t rows, niz_t
             NAME(niz_conv_stage)(c, staged, held);
         }
         niz_conv_terms(c, k0, n, staged);
-        niz_tile_b right = {w->panels, NR, n * NR, columns};
+        niz_tile_b right = {w->panels, NR, n * NR, columns, NULL};
         for (int64_t j = 0; j < columns; j += NR) NAME(niz_conv_pack)
         (c, j / NR, niz_tile_min(NR, columns - j), n, (T *)w->panels + j * n);
         to.last = k0 + n == total;

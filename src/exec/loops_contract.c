@@ -26,7 +26,7 @@ typedef struct niz_contract_plan {
     bool by_rows; /* cut by rows first: units of columns innermost */
     int64_t unit_rows, unit_cols, row_units, col_units;
     int64_t row_step, col_step, a_step, b_step; /* from row to row ..., k to k; or NIZ_TILE_ANY */
-    bool near; /* columns are read where they lie, if they fill vectors */
+    bool near;                                  /* columns are read where they lie */
 } niz_contract_plan;
 
 /* Tables and panels of one rectangle, in scratch. */
@@ -67,9 +67,9 @@ static niz_contract_plan niz_contract_make_plan(const niz_contract_loop *l)
     p.col_step = niz_tile_step(p.cols, 0);
     p.a_step = niz_tile_step(&l->k, p.a);
     p.b_step = niz_tile_step(&l->k, p.b);
-    int64_t size = (int64_t)niz_tile_size(l->dtype), lanes = NIZ_VECTOR_BYTES / size;
-    p.near = p.col_step == 1 && p.b_step != NIZ_TILE_ANY && p.n_cols % lanes == 0 &&
-             (p.b_step * size <= NIZ_TILE_NEAR || p.n_rows <= 2 * NIZ_TILE_R);
+    int64_t apart = p.b_step * (int64_t)niz_tile_size(l->dtype);
+    p.near = p.col_step == 1 && p.b_step != NIZ_TILE_ANY &&
+             (apart <= NIZ_TILE_NEAR || niz_tile_reads_far(p.n_rows, p.n_k, apart));
     p.by_rows = niz_contract_cuts_rows(&p);
     p.unit_rows = p.by_rows ? NIZ_CONTRACT_CUT_ROWS : NIZ_CONTRACT_UNIT_ROWS;
     p.unit_cols = p.by_rows ? NIZ_CONTRACT_CUT_COLS : NIZ_CONTRACT_UNIT_COLS;
@@ -105,8 +105,17 @@ static size_t niz_contract_lay_out(const niz_contract_plan *p, char *base, niz_c
                                                  int64_t cols, int64_t k0, int64_t n)              \
     {                                                                                              \
         const int64_t nr = 2 * NIZ_VECTOR_BYTES / (int64_t)sizeof(T);                              \
-        niz_tile_b t = {w->panels, nr, n * nr, cols};                                              \
-        if (p->near) return (niz_tile_b){b + col + k0 * p->b_step, p->b_step, nr, cols};           \
+        if (p->near) {                                                                             \
+            niz_tile_b t = {b + col + k0 * p->b_step, p->b_step, nr, cols, NULL};                  \
+            if (cols % (nr / 2)) {                                                                 \
+                int64_t rest = cols % nr;                                                          \
+                const T *from = (const T *)t.b + (cols - rest);                                    \
+                t.rest = w->panels;                                                                \
+                NAME(niz_tile_pack_rest)(from, p->b_step, rest, n, w->panels);                     \
+            }                                                                                      \
+            return t;                                                                              \
+        }                                                                                          \
+        niz_tile_b t = {w->panels, nr, n * nr, cols, NULL};                                        \
         niz_tile_offsets(&p->loop->k, p->b, k0, n, w->b_off);                                      \
         bool k_unit = p->b_step == 1 || (p->b_step == NIZ_TILE_ANY && niz_tile_unit(w->b_off, n)); \
         for (int64_t j = 0; j < cols; j += nr) NAME(niz_tile_pack_panel)                           \

@@ -140,6 +140,7 @@ typedef struct niz_tile_b {
     const void *b;
     int64_t k_stride, panel;
     int64_t cols;
+    const void *rest; /* a last panel that fills no vectors, packed, if b is not */
 } niz_tile_b;
 
 /* Where the rectangle goes: y + row * row_stride + col_off[col]; without col_off, + col. */
@@ -155,24 +156,6 @@ typedef struct niz_tile_y {
     int64_t row, col; /* of the rectangle, as finish counts them */
 } niz_tile_y;
 
-/* Bytes from one k to the next up to which columns are read where they lie: prefetching keeps up,
- * and few pages are touched (measured: 128x784x128 at 180 GFLOP/s, packed 160; at 4096 bytes 100,
- * packed 145). */
-#define NIZ_TILE_NEAR 2048
-
-/* Rows of a rectangle that goes through a tile, and rows that the tile needs for them: with several
- * blocks of k it holds sums under way, which should stay in the second-level cache. */
-#define NIZ_TILE_HELD 240
-static inline int64_t niz_tile_depth(int64_t n_k)
-{
-    return n_k <= NIZ_TILE_K ? NIZ_TILE_MAX_R : NIZ_TILE_HELD;
-}
-
-static inline int64_t niz_tile_rows(bool tiled, int64_t n_k)
-{
-    return tiled && n_k > NIZ_TILE_K ? NIZ_TILE_HELD : NIZ_TILE_ROWS;
-}
-
 #if NIZ_VECTOR_BYTES == 64
 #define NIZ_TILE_R 12
 #define NIZ_TILE_ROWS_R(F) F(0) F(1) F(2) F(3) F(4) F(5) F(6) F(7) F(8) F(9) F(10) F(11)
@@ -187,6 +170,33 @@ static inline int64_t niz_tile_rows(bool tiled, int64_t n_k)
 #define NIZ_TILE_ROWS_4(F) F(0) F(1) F(2) F(3)
 #define NIZ_TILE_ROWS_2(F) F(0) F(1)
 #define NIZ_TILE_ROWS_1(F) F(0)
+
+/* Whether columns that lie side by side are read where they are, `bytes` from one k to the next, by
+ * so many rows.  Near each other always: prefetching keeps up, and few pages are touched.  Further
+ * apart for a few bands of rows, for which packing does not pay, unless all k fall into one set of
+ * the first-level cache.  (Measured, k = 64 to 384, 2.5 to 8 KB apart: 48 rows in 0.83 to 0.97 of
+ * packing's time, 144 in 0.94 to 1.04; with 384 multiples of 4 KB in 1.1 to 1.8.) */
+#define NIZ_TILE_NEAR 2048
+#define NIZ_TILE_FEW_BANDS 12
+#define NIZ_TILE_FEW_K 128
+static inline bool niz_tile_reads_far(int64_t rows, int64_t n_k, int64_t bytes)
+{
+    bool spread = n_k <= NIZ_TILE_FEW_K || bytes % 4096;
+    return rows <= 2 * NIZ_TILE_R || (rows <= NIZ_TILE_FEW_BANDS * NIZ_TILE_R && spread);
+}
+
+/* Rows of a rectangle that goes through a tile, and rows that the tile needs for them: with several
+ * blocks of k it holds sums under way, which should stay in the second-level cache. */
+#define NIZ_TILE_HELD 240
+static inline int64_t niz_tile_depth(int64_t n_k)
+{
+    return n_k <= NIZ_TILE_K ? NIZ_TILE_MAX_R : NIZ_TILE_HELD;
+}
+
+static inline int64_t niz_tile_rows(bool tiled, int64_t n_k)
+{
+    return tiled && n_k > NIZ_TILE_K ? NIZ_TILE_HELD : NIZ_TILE_ROWS;
+}
 
 /* How squares of QUAD x QUAD are turned in each 16 bytes of a vector: QUAD is 4 (f32) or 2 (f64).
  */

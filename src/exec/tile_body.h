@@ -226,6 +226,15 @@ static void NAME(niz_tile_pack_straight)(const T *b, const int64_t *k_off, int64
     }
 }
 
+/* Columns side by side that fill no vectors, `apart` from one k to the next. */
+NIZ_TILE_INLINE void NAME(niz_tile_pack_rest)(const T *b, int64_t apart, int64_t w, int64_t n,
+                                              T *out)
+{
+    memset(out, 0, (size_t)n * NR * sizeof(T));
+    for (int64_t k = 0; k < n; k++, b += apart, out += NR)
+        for (int64_t j = 0; j < w; j++) out[j] = b[j];
+}
+
 /* One panel [n, NR] of w columns; what lies beyond them is 0, as stale bits might be slow
  * subnormals. */
 static inline void NAME(niz_tile_pack_panel)(const T *b, const int64_t *col_off, int64_t w,
@@ -317,13 +326,15 @@ static void NAME(niz_tile_band)(int64_t row, int64_t *rows, int64_t n, const T *
     int64_t y_row = to->finish && to->first && to->last ? 0 : row;
     for (int64_t col = 0; col < b->cols; col += NR) {
         int64_t w = niz_tile_min(NR, b->cols - col), at = NAME(niz_tile_direct)(to, col, w);
-        const T *panel = (const T *)b->b + col / NR * b->panel;
+        bool rest = b->rest && w != NR && w != LANES;
+        const T *panel = rest ? b->rest : (const T *)b->b + col / NR * b->panel;
+        int64_t k_stride = rest ? NR : b->k_stride;
         NAME(niz_tile_kernel) *kernel = NAME(niz_tile_choose)(rows, w > LANES);
         if (at >= 0) {
-            kernel(n, a, a_row, a_k, panel, b->k_stride, (T *)to->y + y_row * to->row_stride + at,
+            kernel(n, a, a_row, a_k, panel, k_stride, (T *)to->y + y_row * to->row_stride + at,
                    to->row_stride, to->first);
         } else {
-            kernel(n, a, a_row, a_k, panel, b->k_stride, tile, NR, true);
+            kernel(n, a, a_row, a_k, panel, k_stride, tile, NR, true);
             NAME(niz_tile_scatter)(tile, *rows, row, col, w, to);
         }
     }
