@@ -515,6 +515,21 @@ START_TEST(contract_matrices)
 }
 END_TEST
 
+/* Every number of rows, by columns that fill vectors and do not. */
+START_TEST(contract_rows)
+{
+    start();
+    for (int64_t rows = 1; rows < 30; rows++)
+        for (int cols = 96; cols < 107; cols += 5) {
+            niz_dtype d = below(2) ? NIZ_F64 : NIZ_F32;
+            niz_contract_loop l = matrices(d, rows, cols, between(1, 20), below(2), below(2));
+            check_contract(&l, below(3) ? 0 : 40);
+        }
+    niz_contract_loop deep = matrices(NIZ_F32, 3, 96, 800, false, false);
+    check_contract(&deep, 0);
+}
+END_TEST
+
 START_TEST(contract_depths)
 {
     start();
@@ -743,6 +758,7 @@ int main(void)
     tcase_add_test(t, reduce_many_blocks);
     tcase_add_test(t, copy_random);
     tcase_add_test(t, contract_matrices);
+    tcase_add_test(t, contract_rows);
     tcase_add_test(t, contract_depths);
     tcase_add_test(t, contract_strides);
     tcase_add_test(t, conv_random);

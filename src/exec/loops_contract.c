@@ -17,31 +17,30 @@
 #define NIZ_CONTRACT_CUT_COLS 256 /* where rows are cut first */
 #define NIZ_CONTRACT_CUT_ROWS 16
 
-/* The loop seen as rows x columns.  A single column becomes a single row: the product commutes. */
-typedef struct niz_contract_plan {
-    const niz_contract_loop *loop;
-    const niz_loop_space *rows, *cols;
-    int a, b; /* buffers of rows and columns in batch and k: 0 and 1, or 1 and 0 */
-    int64_t n_rows, n_cols, n_k;
-    bool by_rows; /* cut by rows first: units of columns innermost */
-    int64_t unit_rows, unit_cols, row_units, col_units;
-    int64_t row_step, col_step, a_step, b_step; /* from row to row ..., k to k; or NIZ_TILE_ANY */
-    bool near;                                  /* columns are read where they lie */
-} niz_contract_plan;
-
 /* Tables and panels of one rectangle, in scratch. */
 typedef struct niz_contract_work {
     int64_t *row_off, *col_off, *a_off, *b_off;
     void *panels, *packed_rows, *tile;
 } niz_contract_work;
 
+/* The loop seen as rows x columns. */
+static const niz_loop_space *niz_contract_rows(const niz_contract_loop *l)
+{
+    return l->plan.swap ? &l->n : &l->m;
+}
+
+static const niz_loop_space *niz_contract_cols(const niz_contract_loop *l)
+{
+    return l->plan.swap ? &l->m : &l->n;
+}
+
 /* Whether to cut by rows first.  A core keeps what it touched: every matrix is best cut where its
  * memory is cut in two, so that from kernel to kernel a core finds its own half.  This counts the
  * elements that are in the other one's half, for two cores, and columns packed by both.  What
  * finishes results has matrices like y; say, one read and written. */
-static bool niz_contract_cuts_rows(const niz_contract_plan *p)
+static bool niz_contract_cuts_rows(const niz_contract_plan *p, bool tiled)
 {
-    int64_t m = p->n_rows, n = p->n_cols, k = p->n_k, y = p->loop->tiled ? 2 * m * n : m * n;
+    int64_t m = p->n_rows, n = p->n_cols, k = p->n_k, y = tiled ? 2 * m * n : m * n;
     bool a_outer = p->a_step != NIZ_TILE_ANY && p->row_step > p->a_step;
     bool b_outer = p->b_step != NIZ_TILE_ANY && p->col_step > p->b_step;
     int64_t rows = (a_outer ? 0 : m * k / 4) + n * k / 2 + (p->near ? 0 : n * k / 2);
@@ -49,62 +48,84 @@ static bool niz_contract_cuts_rows(const niz_contract_plan *p)
     return rows < cols;
 }
 
+/* Where the pieces of scratch begin. */
+static void niz_contract_lay_out(niz_contract_plan *p, size_t size, bool tiled)
+{
+    int64_t k = niz_tile_min(p->n_k, NIZ_TILE_K);
+    int64_t cols = niz_tile_min(p->n_cols, NIZ_TILE_COLS);
+    int64_t panels = niz_tile_ceil(cols, NIZ_TILE_MAX_NR) * NIZ_TILE_MAX_NR;
+    int64_t depth = tiled ? niz_tile_depth(p->n_k) : 0;
+    size_t word = sizeof(int64_t);
+    p->row_off = 0;
+    p->col_off = p->row_off + niz_tile_room(niz_tile_min(p->n_rows, NIZ_TILE_ROWS), word);
+    p->a_off = p->col_off + niz_tile_room(cols, word);
+    p->b_off = p->a_off + niz_tile_room(k, word);
+    p->packed_rows = p->b_off + niz_tile_room(k, word);
+    p->panels = p->packed_rows + niz_tile_room(k * NIZ_TILE_MAX_R, size);
+    p->tile = p->panels + niz_tile_room(k * panels, size);
+    p->scratch = p->tile + niz_tile_room(depth * NIZ_TILE_STRIDE, size);
+}
+
+/* Whether micro-kernels can be let loose on the operands as they lie. */
+static bool niz_contract_is_whole(const niz_contract_plan *p, const niz_contract_loop *l)
+{
+    if (l->dtype != NIZ_F32 && l->dtype != NIZ_F64) return false;
+    int64_t lanes = NIZ_VECTOR_BYTES / (int64_t)niz_tile_size(l->dtype);
+    bool filled = p->n_cols % lanes == 0 && p->n_cols <= NIZ_TILE_COLS;
+    bool plain = p->row_step != NIZ_TILE_ANY &&
+                 (p->a_step == 1 || (p->a_step != NIZ_TILE_ANY && p->n_cols <= 2 * lanes));
+    return p->near && filled && plain && p->n_k > 0 && p->n_k <= NIZ_TILE_K && !l->tiled &&
+           l->batch.rank == 0;
+}
+
 static niz_contract_plan niz_contract_make_plan(const niz_contract_loop *l)
 {
     int64_t m = niz_tile_count(&l->m), n = niz_tile_count(&l->n);
     bool swap = n == 1 && m > 1;
+    size_t size = niz_tile_size(l->dtype);
     niz_contract_plan p = {
-        .loop = l,
-        .rows = swap ? &l->n : &l->m,
-        .cols = swap ? &l->m : &l->n,
-        .a = swap,
-        .b = !swap,
+        .swap = swap,
         .n_rows = swap ? n : m,
         .n_cols = swap ? m : n,
         .n_k = niz_tile_count(&l->k),
+        .row_step = niz_tile_step(swap ? &l->n : &l->m, 0),
+        .col_step = niz_tile_step(swap ? &l->m : &l->n, 0),
+        .a_step = niz_tile_step(&l->k, swap),
+        .b_step = niz_tile_step(&l->k, !swap),
     };
-    p.row_step = niz_tile_step(p.rows, 0);
-    p.col_step = niz_tile_step(p.cols, 0);
-    p.a_step = niz_tile_step(&l->k, p.a);
-    p.b_step = niz_tile_step(&l->k, p.b);
-    int64_t apart = p.b_step * (int64_t)niz_tile_size(l->dtype);
+    int64_t apart = p.b_step * (int64_t)size;
     p.near = p.col_step == 1 && p.b_step != NIZ_TILE_ANY &&
              (apart <= NIZ_TILE_NEAR || niz_tile_reads_far(p.n_rows, p.n_k, apart));
-    p.by_rows = niz_contract_cuts_rows(&p);
+    p.by_rows = niz_contract_cuts_rows(&p, l->tiled);
     p.unit_rows = p.by_rows ? NIZ_CONTRACT_CUT_ROWS : NIZ_CONTRACT_UNIT_ROWS;
     p.unit_cols = p.by_rows ? NIZ_CONTRACT_CUT_COLS : NIZ_CONTRACT_UNIT_COLS;
     p.row_units = niz_tile_ceil(p.n_rows, p.unit_rows);
     p.col_units = niz_tile_ceil(p.n_cols, p.unit_cols);
+    p.whole = niz_contract_is_whole(&p, l);
+    niz_contract_lay_out(&p, size, l->tiled);
     return p;
 }
 
-/* Hands out scratch from base, or with base NULL only counts it. */
-static size_t niz_contract_lay_out(const niz_contract_plan *p, char *base, niz_contract_work *w)
+static niz_contract_work niz_contract_work_in(const niz_contract_plan *p, char *scratch)
 {
-    size_t size = niz_tile_size(p->loop->dtype);
-    int64_t k = niz_tile_min(p->n_k, NIZ_TILE_K);
-    int64_t cols = niz_tile_min(p->n_cols, NIZ_TILE_COLS);
-    char *at = base;
-    w->row_off = niz_tile_take(&at, niz_tile_min(p->n_rows, NIZ_TILE_ROWS), sizeof(int64_t));
-    w->col_off = niz_tile_take(&at, cols, sizeof(int64_t));
-    w->a_off = niz_tile_take(&at, k, sizeof(int64_t));
-    w->b_off = niz_tile_take(&at, k, sizeof(int64_t));
-    w->packed_rows = niz_tile_take(&at, k * NIZ_TILE_MAX_R, size);
-    cols = niz_tile_ceil(cols, NIZ_TILE_MAX_NR) * NIZ_TILE_MAX_NR;
-    w->panels = niz_tile_take(&at, k * cols, size);
-    int64_t depth = niz_tile_depth(p->n_k);
-    w->tile = niz_tile_take(&at, p->loop->tiled ? depth * NIZ_TILE_STRIDE : 0, size);
-    return (size_t)(at - base);
+    return (niz_contract_work){.row_off = (int64_t *)(void *)(scratch + p->row_off),
+                               .col_off = (int64_t *)(void *)(scratch + p->col_off),
+                               .a_off = (int64_t *)(void *)(scratch + p->a_off),
+                               .b_off = (int64_t *)(void *)(scratch + p->b_off),
+                               .panels = scratch + p->panels,
+                               .packed_rows = scratch + p->packed_rows,
+                               .tile = scratch + p->tile};
 }
 
 /* ---- floating: one rectangle ----------------------------------------------------------------- */
 
 #define RECTANGLE(T, NAME)                                                                         \
-    static niz_tile_b NAME(niz_contract_columns)(const niz_contract_plan *p, const T *b,           \
+    static niz_tile_b NAME(niz_contract_columns)(const niz_contract_loop *l, const T *b,           \
                                                  const niz_contract_work *w, int64_t col,          \
                                                  int64_t cols, int64_t k0, int64_t n)              \
     {                                                                                              \
         const int64_t nr = 2 * NIZ_VECTOR_BYTES / (int64_t)sizeof(T);                              \
+        const niz_contract_plan *p = &l->plan;                                                     \
         if (p->near) {                                                                             \
             niz_tile_b t = {b + col + k0 * p->b_step, p->b_step, nr, cols, NULL};                  \
             if (cols % (nr / 2)) {                                                                 \
@@ -116,7 +137,7 @@ static size_t niz_contract_lay_out(const niz_contract_plan *p, char *base, niz_c
             return t;                                                                              \
         }                                                                                          \
         niz_tile_b t = {w->panels, nr, n * nr, cols, NULL};                                        \
-        niz_tile_offsets(&p->loop->k, p->b, k0, n, w->b_off);                                      \
+        niz_tile_offsets(&l->k, !p->swap, k0, n, w->b_off);                                        \
         bool k_unit = p->b_step == 1 || (p->b_step == NIZ_TILE_ANY && niz_tile_unit(w->b_off, n)); \
         for (int64_t j = 0; j < cols; j += nr) NAME(niz_tile_pack_panel)                           \
         (b, w->col_off + j, niz_tile_min(nr, cols - j), w->b_off, k_unit, n,                       \
@@ -125,10 +146,11 @@ static size_t niz_contract_lay_out(const niz_contract_plan *p, char *base, niz_c
     }                                                                                              \
                                                                                                    \
     static void NAME(niz_contract_rectangle)(                                                      \
-        const niz_contract_plan *p, const niz_contract_work *w, const T *a, const T *b,            \
-        niz_tile_y to, int64_t row, int64_t rows, int64_t col, int64_t cols)                       \
+        const niz_contract_loop *l, const niz_contract_work *w, const T *a, const T *b,            \
+        niz_tile_y *to, int64_t row, int64_t rows, int64_t col, int64_t cols)                      \
     {                                                                                              \
         const int64_t nr = 2 * NIZ_VECTOR_BYTES / (int64_t)sizeof(T);                              \
+        const niz_contract_plan *p = &l->plan;                                                     \
         bool plain = p->row_step != NIZ_TILE_ANY &&                                                \
                      (p->a_step == 1 || (p->a_step != NIZ_TILE_ANY && cols <= nr));                \
         niz_tile_a left = {.a = a,                                                                 \
@@ -139,39 +161,55 @@ static size_t niz_contract_lay_out(const niz_contract_plan *p, char *base, niz_c
                            .k_step = p->a_step,                                                    \
                            .plain = plain,                                                         \
                            .packed = w->packed_rows};                                              \
-        if (!plain) niz_tile_offsets(p->rows, 0, row, rows, w->row_off);                           \
-        if (!p->near) niz_tile_offsets(p->cols, 0, col, cols, w->col_off);                         \
-        if (p->n_k == 0) NAME(niz_tile_zero)(&to, rows, cols);                                     \
+        if (!plain) niz_tile_offsets(niz_contract_rows(l), 0, row, rows, w->row_off);              \
+        if (!p->near) niz_tile_offsets(niz_contract_cols(l), 0, col, cols, w->col_off);            \
+        if (p->n_k == 0) NAME(niz_tile_zero)(to, rows, cols);                                      \
         for (int64_t k0 = 0; k0 < p->n_k; k0 += NIZ_TILE_K) {                                      \
             int64_t n = niz_tile_min(NIZ_TILE_K, p->n_k - k0);                                     \
             if (plain)                                                                             \
                 left.a = a + row * p->row_step + k0 * p->a_step;                                   \
             else                                                                                   \
-                niz_tile_offsets(&p->loop->k, p->a, k0, n, w->a_off);                              \
-            niz_tile_b right = NAME(niz_contract_columns)(p, b, w, col, cols, k0, n);              \
-            to.last = k0 + n == p->n_k;                                                            \
-            NAME(niz_tile_block)(&left, &right, n, &to);                                           \
-            to.first = false;                                                                      \
+                niz_tile_offsets(&l->k, p->swap, k0, n, w->a_off);                                 \
+            niz_tile_b right = NAME(niz_contract_columns)(l, b, w, col, cols, k0, n);              \
+            to->last = k0 + n == p->n_k;                                                           \
+            NAME(niz_tile_block)(&left, &right, n, to);                                            \
+            to->first = false;                                                                     \
         }                                                                                          \
     }
 RECTANGLE(float, NIZ_TILE_F32)
 RECTANGLE(double, NIZ_TILE_F64)
 
+/* All of it, if nothing needs to be prepared. */
+#define WHOLE(T, NAME)                                                                             \
+    static void NAME(niz_contract_whole)(const niz_contract_plan *p, const T *a, const T *b, T *y) \
+    {                                                                                              \
+        const int64_t nr = 2 * NIZ_VECTOR_BYTES / (int64_t)sizeof(T), n = p->n_cols;               \
+        niz_tile_b right = {b, p->b_step, nr, n, NULL};                                            \
+        for (int64_t row = 0, rows; row < p->n_rows; row += rows, a += rows * p->row_step) {       \
+            rows = niz_tile_band_rows(p->n_rows - row);                                            \
+            NAME(niz_tile_whole)                                                                   \
+            (rows, p->n_k, a, p->row_step, p->a_step, &right, y + row * n, n);                     \
+        }                                                                                          \
+    }
+WHOLE(float, NIZ_TILE_F32)
+WHOLE(double, NIZ_TILE_F64)
+
 /* ---- integers: sums wrap, so their order is free --------------------------------------------- */
 
 #define INTEGERS(T, U, NAME)                                                                       \
     static void NAME(niz_contract_rectangle)(                                                      \
-        const niz_contract_plan *p, const niz_contract_work *w, const T *a, const T *b,            \
-        niz_tile_y to, int64_t row, int64_t rows, int64_t col, int64_t cols)                       \
+        const niz_contract_loop *l, const niz_contract_work *w, const T *a, const T *b,            \
+        niz_tile_y *to, int64_t row, int64_t rows, int64_t col, int64_t cols)                      \
     {                                                                                              \
-        T *y = to.y;                                                                               \
-        niz_tile_offsets(p->rows, 0, row, rows, w->row_off);                                       \
-        niz_tile_offsets(p->cols, 0, col, cols, w->col_off);                                       \
-        NAME(niz_tile_zero)(&to, rows, cols);                                                      \
+        T *y = to->y;                                                                              \
+        const niz_contract_plan *p = &l->plan;                                                     \
+        niz_tile_offsets(niz_contract_rows(l), 0, row, rows, w->row_off);                          \
+        niz_tile_offsets(niz_contract_cols(l), 0, col, cols, w->col_off);                          \
+        NAME(niz_tile_zero)(to, rows, cols);                                                       \
         for (int64_t k0 = 0; k0 < p->n_k; k0 += NIZ_TILE_K) {                                      \
             int64_t n = niz_tile_min(NIZ_TILE_K, p->n_k - k0);                                     \
-            niz_tile_offsets(&p->loop->k, p->a, k0, n, w->a_off);                                  \
-            niz_tile_offsets(&p->loop->k, p->b, k0, n, w->b_off);                                  \
+            niz_tile_offsets(&l->k, p->swap, k0, n, w->a_off);                                     \
+            niz_tile_offsets(&l->k, !p->swap, k0, n, w->b_off);                                    \
             for (int64_t i = 0; i < rows; i++)                                                     \
                 for (int64_t j = 0; j < cols; j++) {                                               \
                     const T *u = a + w->row_off[i], *v = b + w->col_off[j];                        \
@@ -187,7 +225,7 @@ INTEGERS(int64_t, uint64_t, NIZ_TILE_I64)
 /* ---- units ----------------------------------------------------------------------------------- */
 
 typedef struct niz_contract_call {
-    niz_contract_plan plan;
+    const niz_contract_loop *loop;
     niz_contract_work work;
     const char *a, *b; /* at the batch entry */
     char *y;
@@ -199,8 +237,9 @@ typedef struct niz_contract_call {
 static void niz_contract_piece(const niz_contract_call *c, int64_t row, int64_t rows, int64_t col,
                                int64_t cols)
 {
-    const niz_contract_plan *p = &c->plan;
-    char *y = c->y + (row * p->n_cols + col) * (int64_t)niz_tile_size(p->loop->dtype);
+    const niz_contract_loop *l = c->loop;
+    const niz_contract_plan *p = &l->plan;
+    char *y = c->y + (row * p->n_cols + col) * (int64_t)niz_tile_size(l->dtype);
     niz_tile_y to = {.y = y, .row_stride = p->n_cols, .first = true};
     if (c->finish)
         to = (niz_tile_y){.y = c->work.tile,
@@ -210,11 +249,11 @@ static void niz_contract_piece(const niz_contract_call *c, int64_t row, int64_t 
                           .row = c->entry * p->n_rows + row,
                           .col = col};
     const void *a = c->a, *b = c->b;
-    switch (p->loop->dtype) {
-    case NIZ_F32: niz_contract_rectangle_f32(p, &c->work, a, b, to, row, rows, col, cols); break;
-    case NIZ_F64: niz_contract_rectangle_f64(p, &c->work, a, b, to, row, rows, col, cols); break;
-    case NIZ_I32: niz_contract_rectangle_i32(p, &c->work, a, b, to, row, rows, col, cols); break;
-    case NIZ_I64: niz_contract_rectangle_i64(p, &c->work, a, b, to, row, rows, col, cols); break;
+    switch (l->dtype) {
+    case NIZ_F32: niz_contract_rectangle_f32(l, &c->work, a, b, &to, row, rows, col, cols); break;
+    case NIZ_F64: niz_contract_rectangle_f64(l, &c->work, a, b, &to, row, rows, col, cols); break;
+    case NIZ_I32: niz_contract_rectangle_i32(l, &c->work, a, b, &to, row, rows, col, cols); break;
+    case NIZ_I64: niz_contract_rectangle_i64(l, &c->work, a, b, &to, row, rows, col, cols); break;
     default: break;
     }
 }
@@ -223,10 +262,10 @@ static void niz_contract_piece(const niz_contract_call *c, int64_t row, int64_t 
 static void niz_contract_units_of(const niz_contract_call *c, int64_t r0, int64_t r1, int64_t c0,
                                   int64_t c1)
 {
-    const niz_contract_plan *p = &c->plan;
+    const niz_contract_plan *p = &c->loop->plan;
     int64_t row_end = niz_tile_min(r1 * p->unit_rows, p->n_rows);
     int64_t col_end = niz_tile_min(c1 * p->unit_cols, p->n_cols);
-    int64_t rows = niz_tile_rows(p->loop->tiled, p->n_k);
+    int64_t rows = niz_tile_rows(c->loop->tiled, p->n_k);
     for (int64_t col = c0 * p->unit_cols; col < col_end; col += NIZ_TILE_COLS)
         for (int64_t row = r0 * p->unit_rows; row < row_end; row += rows)
             niz_contract_piece(c, row, niz_tile_min(rows, row_end - row), col,
@@ -237,8 +276,13 @@ static void niz_contract_units_of(const niz_contract_call *c, int64_t r0, int64_
  * line, whole lines, a start of one. */
 static void niz_contract_entry(const niz_contract_call *c, int64_t begin, int64_t end)
 {
-    bool by_rows = c->plan.by_rows;
-    int64_t length = by_rows ? c->plan.col_units : c->plan.row_units;
+    const niz_contract_plan *p = &c->loop->plan;
+    bool by_rows = p->by_rows;
+    int64_t length = by_rows ? p->col_units : p->row_units;
+    if (begin == 0 && end == p->row_units * p->col_units) { /* mostly, and without a division */
+        niz_contract_units_of(c, 0, p->row_units, 0, p->col_units);
+        return;
+    }
     for (int64_t n; begin < end; begin += n) {
         int64_t at = begin % length, line = begin / length, to = length;
         int64_t lines = at == 0 && end - begin >= length ? (end - begin) / length : 1;
@@ -254,37 +298,49 @@ static void niz_contract_entry(const niz_contract_call *c, int64_t begin, int64_
     }
 }
 
-int64_t NIZ_ISA_NAME(niz_contract_units)(const niz_contract_loop *l)
+int64_t NIZ_ISA_NAME(niz_contract_units)(niz_contract_loop *l)
 {
-    niz_contract_plan p = niz_contract_make_plan(l);
-    return niz_tile_count(&l->batch) * p.row_units * p.col_units;
+    l->plan = niz_contract_make_plan(l);
+    return niz_tile_count(&l->batch) * l->plan.row_units * l->plan.col_units;
 }
 
 size_t NIZ_ISA_NAME(niz_contract_scratch)(const niz_contract_loop *l)
 {
-    niz_contract_plan p = niz_contract_make_plan(l);
-    niz_contract_work w;
-    return niz_contract_lay_out(&p, NULL, &w);
+    return niz_contract_make_plan(l).scratch;
 }
 
 void NIZ_ISA_NAME(niz_contract_run)(const niz_contract_loop *l, const void *a, const void *b,
                                     void *y, int64_t begin, int64_t end, void *scratch,
                                     niz_finish *finish)
 {
-    niz_contract_call c = {.plan = niz_contract_make_plan(l), .finish = finish};
-    const niz_contract_plan *p = &c.plan;
+    const niz_contract_plan *p = &l->plan;
+    if (p->whole && begin == 0 && end == p->row_units * p->col_units) {
+        const void *left = p->swap ? b : a, *right = p->swap ? a : b;
+        if (l->dtype == NIZ_F32)
+            niz_contract_whole_f32(p, left, right, y);
+        else
+            niz_contract_whole_f64(p, left, right, y);
+        return;
+    }
+    niz_contract_call c = {
+        .loop = l, .work = niz_contract_work_in(p, scratch), .y = y, .finish = finish};
     int64_t size = (int64_t)niz_tile_size(l->dtype), each = p->row_units * p->col_units;
-    const void *side[2] = {a, b};
-    niz_contract_lay_out(p, scratch, &c.work);
+    c.a = p->swap ? b : a;
+    c.b = p->swap ? a : b;
+    if (l->batch.rank == 0) {
+        niz_contract_entry(&c, begin, end);
+        return;
+    }
+    const char *first_a = c.a, *first_b = c.b;
     for (int64_t next; begin < end; begin = next) {
-        int64_t entry = begin / each, off[2];
-        next = niz_tile_min((entry + 1) * each, end);
-        niz_tile_offsets(&l->batch, p->a, entry, 1, &off[0]);
-        niz_tile_offsets(&l->batch, p->b, entry, 1, &off[1]);
-        c.a = (const char *)side[p->a] + off[0] * size;
-        c.b = (const char *)side[p->b] + off[1] * size;
-        c.entry = entry;
-        c.y = (char *)y + entry * p->n_rows * p->n_cols * size;
-        niz_contract_entry(&c, begin - entry * each, next - entry * each);
+        int64_t off[2];
+        c.entry = begin / each;
+        next = niz_tile_min((c.entry + 1) * each, end);
+        niz_tile_offsets(&l->batch, p->swap, c.entry, 1, &off[0]);
+        niz_tile_offsets(&l->batch, !p->swap, c.entry, 1, &off[1]);
+        c.a = first_a + off[0] * size;
+        c.b = first_b + off[1] * size;
+        c.y = (char *)y + c.entry * p->n_rows * p->n_cols * size;
+        niz_contract_entry(&c, begin - c.entry * each, next - c.entry * each);
     }
 }

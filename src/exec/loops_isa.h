@@ -42,7 +42,7 @@ void NIZ_ISA_NAME(niz_reduce_run)(const niz_reduce_loop *, const void *x, void *
 void NIZ_ISA_NAME(niz_contract_run)(const niz_contract_loop *, const void *a, const void *b,
                                     void *y, int64_t begin, int64_t end, void *scratch,
                                     niz_finish *finish);
-int64_t NIZ_ISA_NAME(niz_contract_units)(const niz_contract_loop *);
+int64_t NIZ_ISA_NAME(niz_contract_units)(niz_contract_loop *);
 size_t NIZ_ISA_NAME(niz_contract_scratch)(const niz_contract_loop *);
 void NIZ_ISA_NAME(niz_conv_run)(const niz_conv_loop *, const void *x, const void *w, void *y,
                                 int64_t begin, int64_t end, void *scratch, niz_finish *finish);
@@ -51,7 +51,7 @@ size_t NIZ_ISA_NAME(niz_conv_scratch)(const niz_conv_loop *);
 
 /** Copies the elements [begin, end) of the space, read by its buffer number `which` from x, to
  *  y[0 .. end-begin-1]. */
-void NIZ_ISA_NAME(niz_copy_gather)(int bytes, const niz_loop_space *space, int which,
-                                   const void *x, void *y, int64_t begin, int64_t end);
+void NIZ_ISA_NAME(niz_copy_gather)(int bytes, const niz_loop_space *space, int which, const void *x,
+                                   void *y, int64_t begin, int64_t end);
 
 #endif

@@ -156,20 +156,37 @@ typedef struct niz_tile_y {
     int64_t row, col; /* of the rectangle, as finish counts them */
 } niz_tile_y;
 
+/* Rows of the largest micro-kernel; up to how many there is one of every number, and one of four
+ * vectors. */
 #if NIZ_VECTOR_BYTES == 64
 #define NIZ_TILE_R 12
-#define NIZ_TILE_ROWS_R(F) F(0) F(1) F(2) F(3) F(4) F(5) F(6) F(7) F(8) F(9) F(10) F(11)
-#define NIZ_TILE_ROWS_8(F) F(0) F(1) F(2) F(3) F(4) F(5) F(6) F(7)
+#define NIZ_TILE_EVERY_R 8
+#define NIZ_TILE_WIDE_R 3
 #elif NIZ_VECTOR_BYTES == 32
 #define NIZ_TILE_R 6
-#define NIZ_TILE_ROWS_R(F) F(0) F(1) F(2) F(3) F(4) F(5)
+#define NIZ_TILE_EVERY_R 6
+#define NIZ_TILE_WIDE_R 2
 #else
 #define NIZ_TILE_R 3
-#define NIZ_TILE_ROWS_R(F) F(0) F(1) F(2)
+#define NIZ_TILE_EVERY_R 3
 #endif
-#define NIZ_TILE_ROWS_4(F) F(0) F(1) F(2) F(3)
-#define NIZ_TILE_ROWS_2(F) F(0) F(1)
 #define NIZ_TILE_ROWS_1(F) F(0)
+#define NIZ_TILE_ROWS_2(F) F(0) F(1)
+#define NIZ_TILE_ROWS_3(F) F(0) F(1) F(2)
+#define NIZ_TILE_ROWS_4(F) NIZ_TILE_ROWS_3(F) F(3)
+#define NIZ_TILE_ROWS_5(F) NIZ_TILE_ROWS_4(F) F(4)
+#define NIZ_TILE_ROWS_6(F) NIZ_TILE_ROWS_5(F) F(5)
+#define NIZ_TILE_ROWS_7(F) NIZ_TILE_ROWS_6(F) F(6)
+#define NIZ_TILE_ROWS_8(F) NIZ_TILE_ROWS_7(F) F(7)
+#define NIZ_TILE_ROWS_12(F) NIZ_TILE_ROWS_8(F) F(8) F(9) F(10) F(11)
+
+/* Rows of the next band.  Fewer than four rows take as long as four, which the latency of a
+ * multiplication lasts: so a band and a small rest are halved. */
+static inline int64_t niz_tile_band_rows(int64_t left)
+{
+    if (left <= NIZ_TILE_EVERY_R || left == NIZ_TILE_R) return left;
+    return left <= 2 * NIZ_TILE_EVERY_R ? (left + 1) / 2 : NIZ_TILE_R;
+}
 
 /* Whether columns that lie side by side are read where they are, `bytes` from one k to the next, by
  * so many rows.  Near each other always: prefetching keeps up, and few pages are touched.  Further

@@ -33,6 +33,7 @@ typedef T NAME(niz_tile_quad) __attribute__((vector_size(16), aligned(sizeof(T))
 #define A11 p2[r3]
 #define DECLARE1(i) V s##i##0 = {0};
 #define DECLARE2(i) DECLARE1(i) V s##i##1 = {0};
+#define DECLARE4(i) DECLARE2(i) V s##i##2 = {0}, s##i##3 = {0};
 #define STEP1(i) s##i##0 = NAME(niz_fma)(NAME(niz_splat)(A##i), b0, s##i##0);
 #define STEP2(i)                                                                                   \
     {                                                                                              \
@@ -40,83 +41,103 @@ typedef T NAME(niz_tile_quad) __attribute__((vector_size(16), aligned(sizeof(T))
         s##i##0 = NAME(niz_fma)(x, b0, s##i##0);                                                   \
         s##i##1 = NAME(niz_fma)(x, b1, s##i##1);                                                   \
     }
-#define STORE1(i) NAME(niz_store)(y + (i)*y_row, s##i##0);
-#define STORE2(i) STORE1(i) NAME(niz_store)(y + (i)*y_row + LANES, s##i##1);
-#define ADD1(i) NAME(niz_store)(y + (i)*y_row, NAME(niz_load)(y + (i)*y_row) + s##i##0);
-#define ADD2(i)                                                                                    \
-    ADD1(i)                                                                                        \
-    NAME(niz_store)                                                                                \
-    (y + (i)*y_row + LANES, NAME(niz_load)(y + (i)*y_row + LANES) + s##i##1);
-
-#define KERNEL(rows, ROWS, vecs, SECOND)                                                           \
-    static void NAME(niz_tile_##rows##x##vecs)(int64_t n, const T *a, int64_t a_row, int64_t a_k,  \
-                                               const T *b, int64_t b_k, T *y, int64_t y_row,       \
-                                               bool first)                                         \
+#define STEP4(i)                                                                                   \
     {                                                                                              \
-        const T *p0 = a, *p1 = a + 4 * a_row, *p2 = a + 8 * a_row;                                 \
+        V x = NAME(niz_splat)(A##i);                                                               \
+        s##i##0 = NAME(niz_fma)(x, b0, s##i##0);                                                   \
+        s##i##1 = NAME(niz_fma)(x, b1, s##i##1);                                                   \
+        s##i##2 = NAME(niz_fma)(x, b2, s##i##2);                                                   \
+        s##i##3 = NAME(niz_fma)(x, b3, s##i##3);                                                   \
+    }
+#define LOAD1 V b0 = NAME(niz_load)(q);
+#define LOAD2 LOAD1 V b1 = NAME(niz_load)(q + LANES);
+#define LOAD4 LOAD2 V b2 = NAME(niz_load)(q + panel), b3 = NAME(niz_load)(q + panel + LANES);
+#define STORE(i, v) NAME(niz_store)(y + (i)*y_row + v * LANES, s##i##v);
+#define STORE1(i) STORE(i, 0)
+#define STORE2(i) STORE1(i) STORE(i, 1)
+#define STORE4(i) STORE2(i) STORE(i, 2) STORE(i, 3)
+#define ADD(i, v) s##i##v = NAME(niz_load)(y + (i)*y_row + v * LANES) + s##i##v;
+#define ADD1(i) ADD(i, 0)
+#define ADD2(i) ADD1(i) ADD(i, 1)
+#define ADD4(i) ADD2(i) ADD(i, 2) ADD(i, 3)
+#define PANELS1 1
+#define PANELS2 1
+#define PANELS4 2
+
+/* One band of rows, panel after panel; with four vectors two panels at a time. */
+#define KERNEL(rows, vecs)                                                                         \
+    static void NAME(niz_tile_##rows##x##vecs)(int64_t n, const T *a, int64_t a_row, int64_t a_k,  \
+                                               const T *b, int64_t b_k, int64_t panels,            \
+                                               int64_t panel, T *y, int64_t y_row, bool first)     \
+    {                                                                                              \
         int64_t r1 = a_row, r2 = 2 * a_row, r3 = 3 * a_row;                                        \
-        __asm__("" : "+r"(p0), "+r"(p1), "+r"(p2), "+r"(r1), "+r"(r2), "+r"(r3));                  \
-        ROWS(DECLARE##vecs)                                                                        \
-        for (int64_t k = 0; k < n; k++) {                                                          \
-            V b0 = NAME(niz_load)(b);                                                              \
-            SECOND                                                                                 \
-            ROWS(STEP##vecs)                                                                       \
-            b += b_k;                                                                              \
-            p0 += a_k;                                                                             \
-            p1 += a_k;                                                                             \
-            p2 += a_k;                                                                             \
-        }                                                                                          \
-        if (first) {                                                                               \
-            ROWS(STORE##vecs)                                                                      \
-        } else {                                                                                   \
-            ROWS(ADD##vecs)                                                                        \
+        for (; panels > 0; panels -= PANELS##vecs) {                                               \
+            const T *p0 = a, *p1 = a + 4 * a_row, *p2 = a + 8 * a_row, *q = b;                     \
+            __asm__("" : "+r"(p0), "+r"(p1), "+r"(p2), "+r"(r1), "+r"(r2), "+r"(r3));              \
+            NIZ_TILE_ROWS_##rows(DECLARE##vecs) for (int64_t k = 0; k < n; k++)                    \
+            {                                                                                      \
+                LOAD##vecs NIZ_TILE_ROWS_##rows(STEP##vecs) q += b_k;                              \
+                p0 += a_k;                                                                         \
+                p1 += a_k;                                                                         \
+                p2 += a_k;                                                                         \
+            }                                                                                      \
+            if (!first) {                                                                          \
+                NIZ_TILE_ROWS_##rows(ADD##vecs)                                                    \
+            }                                                                                      \
+            NIZ_TILE_ROWS_##rows(STORE##vecs) b += PANELS##vecs * panel;                           \
+            y += vecs * LANES;                                                                     \
         }                                                                                          \
     }
-#define SECOND_VECTOR V b1 = NAME(niz_load)(b + LANES);
-
-KERNEL(r, NIZ_TILE_ROWS_R, 1, )
-KERNEL(r, NIZ_TILE_ROWS_R, 2, SECOND_VECTOR)
-#if NIZ_TILE_R > 8
-KERNEL(8, NIZ_TILE_ROWS_8, 1, )
-KERNEL(8, NIZ_TILE_ROWS_8, 2, SECOND_VECTOR)
-#endif
-#if NIZ_TILE_R > 4
-KERNEL(4, NIZ_TILE_ROWS_4, 1, )
-KERNEL(4, NIZ_TILE_ROWS_4, 2, SECOND_VECTOR)
-#endif
-KERNEL(2, NIZ_TILE_ROWS_2, 1, )
-KERNEL(2, NIZ_TILE_ROWS_2, 2, SECOND_VECTOR)
-KERNEL(1, NIZ_TILE_ROWS_1, 1, )
-KERNEL(1, NIZ_TILE_ROWS_1, 2, SECOND_VECTOR)
+#define KERNELS(rows) KERNEL(rows, 1) KERNEL(rows, 2)
 
 typedef void NAME(niz_tile_kernel)(int64_t n, const T *a, int64_t a_row, int64_t a_k, const T *b,
-                                   int64_t b_k, T *y, int64_t y_row, bool first);
+                                   int64_t b_k, int64_t panels, int64_t panel, T *y, int64_t y_row,
+                                   bool first);
 
-/* The largest micro-kernel of at most that many rows; *rows becomes its own. */
-static inline NAME(niz_tile_kernel) * NAME(niz_tile_choose)(int64_t *rows, bool two)
-{
-    if (*rows >= NIZ_TILE_R) {
-        *rows = NIZ_TILE_R;
-        return two ? NAME(niz_tile_rx2) : NAME(niz_tile_rx1);
-    }
-#if NIZ_TILE_R > 8
-    if (*rows >= 8) {
-        *rows = 8;
-        return two ? NAME(niz_tile_8x2) : NAME(niz_tile_8x1);
-    }
+KERNELS(1)
+KERNELS(2)
+KERNELS(3)
+#if NIZ_TILE_EVERY_R > 3
+KERNELS(4)
+KERNELS(5)
+KERNELS(6)
 #endif
-#if NIZ_TILE_R > 4
-    if (*rows >= 4) {
-        *rows = 4;
-        return two ? NAME(niz_tile_4x2) : NAME(niz_tile_4x1);
-    }
+#if NIZ_TILE_EVERY_R > 6
+KERNELS(7)
+KERNELS(8)
+KERNELS(12)
 #endif
-    if (*rows >= 2) {
-        *rows = 2;
-        return two ? NAME(niz_tile_2x2) : NAME(niz_tile_2x1);
+
+/* By rows - 1, and whether it is of two vectors. */
+#define PAIR(rows)                                                                                 \
+    {                                                                                              \
+        NAME(niz_tile_##rows##x1), NAME(niz_tile_##rows##x2)                                       \
     }
-    return two ? NAME(niz_tile_1x2) : NAME(niz_tile_1x1);
-}
+static NAME(niz_tile_kernel) *const NAME(niz_tile_kernels)[NIZ_TILE_R][2] = {
+    PAIR(1), PAIR(2), PAIR(3),
+#if NIZ_TILE_EVERY_R > 3
+    PAIR(4), PAIR(5), PAIR(6),
+#endif
+#if NIZ_TILE_EVERY_R > 6
+    PAIR(7), PAIR(8), [11] = PAIR(12),
+#endif
+};
+
+/* Few rows by four vectors: two do not hide the latency of a multiplication. */
+#if NIZ_VECTOR_BYTES > 16
+KERNEL(1, 4)
+KERNEL(2, 4)
+#if NIZ_VECTOR_BYTES == 64
+KERNEL(3, 4)
+#endif
+static NAME(niz_tile_kernel) *const NAME(niz_tile_wide)[NIZ_TILE_WIDE_R] = {
+    NAME(niz_tile_1x4),
+    NAME(niz_tile_2x4),
+#if NIZ_VECTOR_BYTES == 64
+    NAME(niz_tile_3x4),
+#endif
+};
+#endif
 
 /* ---- packing --------------------------------------------------------------------------------- */
 
@@ -272,12 +293,22 @@ NIZ_TILE_INLINE void NAME(niz_tile_pack_quad)(const T *const *x, int64_t at, int
 static void NAME(niz_tile_pack_rows)(const T *a, const int64_t *row_off, int64_t r,
                                      const int64_t *k_off, int64_t n, T *out)
 {
-    if (niz_tile_unit(row_off, r) && r == NIZ_TILE_R) {
-        NAME(niz_tile_pack_neighbours)(a + row_off[0], NIZ_TILE_R, k_off, n, out);
-    } else if (niz_tile_unit(row_off, r) && r == 8) {
-        NAME(niz_tile_pack_neighbours)(a + row_off[0], 8, k_off, n, out);
-    } else if (niz_tile_unit(row_off, r) && r == 4) {
-        NAME(niz_tile_pack_neighbours)(a + row_off[0], 4, k_off, n, out);
+    if (niz_tile_unit(row_off, r)) {
+        a += row_off[0];
+        switch (r) {
+        case NIZ_TILE_R: NAME(niz_tile_pack_neighbours)(a, NIZ_TILE_R, k_off, n, out); break;
+#if NIZ_TILE_EVERY_R > 6
+        case 8: NAME(niz_tile_pack_neighbours)(a, 8, k_off, n, out); break;
+        case 7: NAME(niz_tile_pack_neighbours)(a, 7, k_off, n, out); break;
+        case 6: NAME(niz_tile_pack_neighbours)(a, 6, k_off, n, out); break;
+#endif
+#if NIZ_TILE_EVERY_R > 3
+        case 5: NAME(niz_tile_pack_neighbours)(a, 5, k_off, n, out); break;
+        case 4: NAME(niz_tile_pack_neighbours)(a, 4, k_off, n, out); break;
+#endif
+        case 2: NAME(niz_tile_pack_neighbours)(a, 2, k_off, n, out); break;
+        default: NAME(niz_tile_pack_neighbours)(a, r, k_off, n, out);
+        }
     } else {
         int64_t i = 0;
         for (; i + QUAD <= r; i += QUAD) {
@@ -319,36 +350,66 @@ static inline int64_t NAME(niz_tile_direct)(const niz_tile_y *to, int64_t col, i
     return niz_tile_unit(to->col_off + col, w) ? to->col_off[col] : -1;
 }
 
-static void NAME(niz_tile_band)(int64_t row, int64_t *rows, int64_t n, const T *a, int64_t a_row,
-                                int64_t a_k, const niz_tile_b *b, const niz_tile_y *to)
+/* Whole panels whose results are rows of vectors in y: all at once, few rows two by two. */
+static void NAME(niz_tile_panels)(int64_t rows, int64_t n, const T *a, int64_t a_row, int64_t a_k,
+                                  const niz_tile_b *b, int64_t panels, T *y, int64_t y_row,
+                                  bool first)
 {
-    T tile[NIZ_TILE_MAX_R * NR] __attribute__((aligned(64)));
-    int64_t y_row = to->finish && to->first && to->last ? 0 : row;
-    for (int64_t col = 0; col < b->cols; col += NR) {
-        int64_t w = niz_tile_min(NR, b->cols - col), at = NAME(niz_tile_direct)(to, col, w);
-        bool rest = b->rest && w != NR && w != LANES;
-        const T *panel = rest ? b->rest : (const T *)b->b + col / NR * b->panel;
-        int64_t k_stride = rest ? NR : b->k_stride;
-        NAME(niz_tile_kernel) *kernel = NAME(niz_tile_choose)(rows, w > LANES);
-        if (at >= 0) {
-            kernel(n, a, a_row, a_k, panel, k_stride, (T *)to->y + y_row * to->row_stride + at,
-                   to->row_stride, to->first);
-        } else {
-            kernel(n, a, a_row, a_k, panel, k_stride, tile, NR, true);
-            NAME(niz_tile_scatter)(tile, *rows, row, col, w, to);
-        }
-    }
-    if (to->finish && to->last)
-        to->finish->run(to->finish, (T *)to->y + y_row * to->row_stride, to->row + row, *rows,
-                        to->col, b->cols);
+    int64_t pairs = 0;
+#ifdef NIZ_TILE_WIDE_R
+    if (rows <= NIZ_TILE_WIDE_R && (pairs = panels / 2 * 2) > 0) NAME(niz_tile_wide)
+    [rows - 1](n, a, a_row, a_k, b->b, b->k_stride, pairs, b->panel, y, y_row, first);
+#endif
+    if (panels > pairs) NAME(niz_tile_kernels)
+    [rows - 1][1](n, a, a_row, a_k, (const T *)b->b + pairs * b->panel, b->k_stride, panels - pairs,
+                  b->panel, y + pairs * NR, y_row, first);
 }
 
-/* The next band of rows: so many as a micro-kernel takes. */
-static inline int64_t NAME(niz_tile_rows_of)(const niz_tile_a *a, int64_t row)
+/* A band of rows by columns that fill vectors: stored, row after row of y. */
+NIZ_TILE_INLINE void NAME(niz_tile_whole)(int64_t rows, int64_t n, const T *a, int64_t a_row,
+                                          int64_t a_k, const niz_tile_b *b, T *y, int64_t y_row)
 {
-    int64_t rows = a->rows - row;
-    NAME(niz_tile_choose)(&rows, true);
-    return rows;
+    int64_t panels = b->cols / NR;
+    if (panels) NAME(niz_tile_panels)(rows, n, a, a_row, a_k, b, panels, y, y_row, true);
+    if (b->cols % NR) NAME(niz_tile_kernels)
+    [rows - 1][0](n, a, a_row, a_k, (const T *)b->b + panels * NR, b->k_stride, 1, 0,
+                  y + panels * NR, y_row, true);
+}
+
+/* The panel of w columns from col on. */
+static void NAME(niz_tile_panel)(int64_t row, int64_t rows, int64_t n, const T *a, int64_t a_row,
+                                 int64_t a_k, const niz_tile_b *b, int64_t col, int64_t w,
+                                 const niz_tile_y *to, T *y)
+{
+    T tile[NIZ_TILE_MAX_R * NR] __attribute__((aligned(64)));
+    int64_t at = NAME(niz_tile_direct)(to, col, w);
+    bool rest = b->rest && w != NR && w != LANES;
+    const T *panel = rest ? b->rest : (const T *)b->b + col / NR * b->panel;
+    NAME(niz_tile_kernel) *kernel = NAME(niz_tile_kernels)[rows - 1][w > LANES];
+    int64_t k_stride = rest ? NR : b->k_stride;
+    if (at >= 0) {
+        kernel(n, a, a_row, a_k, panel, k_stride, 1, 0, y + at, to->row_stride, to->first);
+    } else {
+        kernel(n, a, a_row, a_k, panel, k_stride, 1, 0, tile, NR, true);
+        NAME(niz_tile_scatter)(tile, rows, row, col, w, to);
+    }
+}
+
+static void NAME(niz_tile_band)(int64_t row, int64_t rows, int64_t n, const T *a, int64_t a_row,
+                                int64_t a_k, const niz_tile_b *b, const niz_tile_y *to)
+{
+    int64_t y_row = to->finish && to->first && to->last ? 0 : row, col = 0;
+    T *y = (T *)to->y + y_row * to->row_stride;
+    if ((to->finish || !to->col_off) && b->cols >= NR) {
+        int64_t panels = b->cols / NR;
+        NAME(niz_tile_panels)
+        (rows, n, a, a_row, a_k, b, panels, y, to->row_stride, to->first);
+        col = panels * NR;
+    }
+    for (; col < b->cols; col += NR) NAME(niz_tile_panel)
+    (row, rows, n, a, a_row, a_k, b, col, niz_tile_min(NR, b->cols - col), to, y);
+    if (to->finish && to->last)
+        to->finish->run(to->finish, y, to->row + row, rows, to->col, b->cols);
 }
 
 /* y [rows, cols] (+)= a [rows, n] * b [n, cols] for the n indices of k that k_off lists. */
@@ -360,16 +421,16 @@ static void NAME(niz_tile_block)(const niz_tile_a *a, const niz_tile_b *b, int64
     k_even = k_even && (k_step == 1 || b->cols <= NR);
     for (int64_t row = 0; row < a->rows; row += rows) {
         const int64_t *off = a->row_off + row;
-        rows = NAME(niz_tile_rows_of)(a, row);
+        rows = niz_tile_band_rows(a->rows - row);
         if (a->plain) {
             NAME(niz_tile_band)
-            (row, &rows, n, (const T *)a->a + row * a->row_step, a->row_step, k_step, b, to);
+            (row, rows, n, (const T *)a->a + row * a->row_step, a->row_step, k_step, b, to);
         } else if (k_even && niz_tile_even(off, rows, &row_step)) {
             NAME(niz_tile_band)
-            (row, &rows, n, (const T *)a->a + off[0] + a->k_off[0], row_step, k_step, b, to);
+            (row, rows, n, (const T *)a->a + off[0] + a->k_off[0], row_step, k_step, b, to);
         } else {
             NAME(niz_tile_pack_rows)(a->a, off, rows, a->k_off, n, a->packed);
-            NAME(niz_tile_band)(row, &rows, n, a->packed, 1, rows, b, to);
+            NAME(niz_tile_band)(row, rows, n, a->packed, 1, rows, b, to);
         }
     }
 }
@@ -392,11 +453,24 @@ static void NAME(niz_tile_block)(const niz_tile_a *a, const niz_tile_b *b, int64
 #undef NR
 #undef DECLARE1
 #undef DECLARE2
+#undef DECLARE4
 #undef STEP1
 #undef STEP2
+#undef STEP4
+#undef LOAD1
+#undef LOAD2
+#undef LOAD4
+#undef STORE
 #undef STORE1
 #undef STORE2
+#undef STORE4
+#undef ADD
 #undef ADD1
 #undef ADD2
+#undef ADD4
+#undef PANELS1
+#undef PANELS2
+#undef PANELS4
 #undef KERNEL
-#undef SECOND_VECTOR
+#undef KERNELS
+#undef PAIR
