@@ -5,9 +5,10 @@
  * named accumulators that pass over its lines, so every element is read once and nothing is kept in
  * an indexed array.  Lanes come in the order in which halving folds them - l with l+8, then +4, +2,
  * +1 is "adjacent pairs" of the lanes in bit-reversed order - and so one binary counter of partial
- * results folds lanes and blocks alike.  Of few lines the upper half of the lanes, or three quarters
- * of them ..., are absent; they change nothing and are passed over.  Measured (AVX-512, 4 vectors): 90-100 % of a sum in free
- * order from memory, and more than it from the cache, where that one stores its sums for each line.
+ * results folds lanes and blocks alike.  Of few lines the upper half of the lanes, or three
+ * quarters of them ..., are absent; they change nothing and are passed over.  Measured (AVX-512, 4
+ * vectors): 90-100 % of a sum in free order from memory, and more than it from the cache, where
+ * that one stores its sums for each line.
  *
  * SPDX-License-Identifier: MIT */
 #include "codegen/emit.h"
