@@ -74,10 +74,6 @@ static size_t niz_param_bytes(const niz_param *p)
 
 /* ---- making --------------------------------------------------------------------------------- */
 
-/* Values begin at a cache line: an update walks them by vectors of a line's length, each of which
- * would otherwise lie in two. */
-#define NIZ_PARAM_LINE 64
-
 static niz_param *niz_param_add(niz_recording *r, const char *name, niz_dtype dtype,
                                 const niz_shape *shape, bool trainable)
 {
@@ -86,20 +82,18 @@ static niz_param *niz_param_add(niz_recording *r, const char *name, niz_dtype dt
         !niz_grow(r->z, &r->param, sizeof *r->param, &r->param_capacity, r->n_params + 1))
         return NULL;
     char *copy = niz_realloc(r->z, NULL, strlen(name) + 1);
-    void *memory = niz_realloc(r->z, NULL, bytes + NIZ_PARAM_LINE);
-    if (!copy || !memory) {
+    void *data = niz_realloc(r->z, NULL, bytes ? bytes : 1);
+    if (!copy || !data) {
         niz_free(r->z, copy);
-        niz_free(r->z, memory);
+        niz_free(r->z, data);
         return NULL;
     }
-    memset(memory, 0, bytes + NIZ_PARAM_LINE);
-    char *data = memory;
-    data += -(uintptr_t)data % NIZ_PARAM_LINE;
+    memset(data, 0, bytes ? bytes : 1);
     strcpy(copy, name);
     size_t slot = niz_name_slot(r, name);
     niz_param *p = &r->param[r->n_params++];
     *p = (niz_param){.name = copy, .dtype = dtype, .shape = *shape, .trainable = trainable,
-                     .memory = memory, .data = data, .node = NIZ_NONE, .pending = NIZ_NONE};
+                     .data = data, .node = NIZ_NONE, .pending = NIZ_NONE};
     r->name_table[slot] = (uint32_t)r->n_params;
     return p;
 }
@@ -110,7 +104,7 @@ static void niz_param_drop(niz_recording *r)
     niz_param *p = &r->param[r->n_params - 1];
     r->name_table[niz_name_slot(r, p->name)] = 0;
     niz_free(r->z, p->name);
-    niz_free(r->z, p->memory);
+    niz_free(r->z, p->data);
     r->n_params--;
 }
 
@@ -118,7 +112,7 @@ void niz_params_free(niz_recording *r)
 {
     for (size_t i = 0; i < r->n_params; i++) {
         niz_free(r->z, r->param[i].name);
-        niz_free(r->z, r->param[i].memory);
+        niz_free(r->z, r->param[i].data);
     }
     niz_free(r->z, r->param);
     niz_free(r->z, r->name_table);

@@ -17,8 +17,7 @@ typedef struct niz_param {
     niz_dtype dtype;
     niz_shape shape;
     bool trainable;
-    void *memory;    /* what data lies in */
-    void *data;      /* the committed version's values, from a cache line's beginning on */
+    void *data;      /* the committed version's values */
     int64_t version; /* of data */
     int64_t newest;  /* the highest version given to any assignment, dropped ones included */
     uint32_t node, generation; /* the newest version's node in the recording, if it still lives */
