@@ -525,8 +525,13 @@ START_TEST(contract_rows)
             niz_contract_loop l = matrices(d, rows, cols, between(1, 20), below(2), below(2));
             check_contract(&l, below(3) ? 0 : 40);
         }
-    niz_contract_loop deep = matrices(NIZ_F32, 3, 96, 800, false, false);
-    check_contract(&deep, 0);
+    for (int64_t rows = 1; rows < 4; rows++) /* few, over long columns, in blocks of k */
+        for (int turned = 0; turned < 2; turned++) {
+            niz_contract_loop f = matrices(NIZ_F32, rows, 300, 500, false, turned);
+            check_contract(&f, 0);
+            niz_contract_loop d = matrices(NIZ_F64, rows, 150, 500, false, turned);
+            check_contract(&d, 0);
+        }
 }
 END_TEST
 

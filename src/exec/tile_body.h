@@ -31,47 +31,59 @@ typedef T NAME(niz_tile_quad) __attribute__((vector_size(16), aligned(sizeof(T))
 #define A9 p2[r1]
 #define A10 p2[r2]
 #define A11 p2[r3]
-#define DECLARE1(i) V s##i##0 = {0};
-#define DECLARE2(i) DECLARE1(i) V s##i##1 = {0};
-#define DECLARE4(i) DECLARE2(i) V s##i##2 = {0}, s##i##3 = {0};
-#define STEP1(i) s##i##0 = NAME(niz_fma)(NAME(niz_splat)(A##i), b0, s##i##0);
-#define STEP2(i)                                                                                   \
-    {                                                                                              \
-        V x = NAME(niz_splat)(A##i);                                                               \
-        s##i##0 = NAME(niz_fma)(x, b0, s##i##0);                                                   \
-        s##i##1 = NAME(niz_fma)(x, b1, s##i##1);                                                   \
-    }
-#define STEP4(i)                                                                                   \
-    {                                                                                              \
-        V x = NAME(niz_splat)(A##i);                                                               \
-        s##i##0 = NAME(niz_fma)(x, b0, s##i##0);                                                   \
-        s##i##1 = NAME(niz_fma)(x, b1, s##i##1);                                                   \
-        s##i##2 = NAME(niz_fma)(x, b2, s##i##2);                                                   \
-        s##i##3 = NAME(niz_fma)(x, b3, s##i##3);                                                   \
-    }
-#define LOAD1 V b0 = NAME(niz_load)(q);
-#define LOAD2 LOAD1 V b1 = NAME(niz_load)(q + LANES);
-#define LOAD4 LOAD2 V b2 = NAME(niz_load)(q + panel), b3 = NAME(niz_load)(q + panel + LANES);
-#define STORE(i, v) NAME(niz_store)(y + (i)*y_row + v * LANES, s##i##v);
-#define STORE1(i) STORE(i, 0)
-#define STORE2(i) STORE1(i) STORE(i, 1)
-#define STORE4(i) STORE2(i) STORE(i, 2) STORE(i, 3)
+/* What a row i does with vector v, for all vectors; from 8 on vectors lie side by side. */
+#define VECTORS1(F, i) F(i, 0)
+#define VECTORS2(F, i) VECTORS1(F, i) F(i, 1)
+#define VECTORS4(F, i) VECTORS2(F, i) F(i, 2) F(i, 3)
+#define VECTORS8(F, i) VECTORS4(F, i) F(i, 4) F(i, 5) F(i, 6) F(i, 7)
+#define VECTORS16(F, i)                                                                            \
+    VECTORS8(F, i)                                                                                 \
+    F(i, 8) F(i, 9) F(i, 10) F(i, 11) F(i, 12) F(i, 13) F(i, 14) F(i, 15)
+#define DECLARE(i, v) V s##i##v = {0};
+#define LOAD(i, v) V b##v = NAME(niz_load)(q + v * LANES);
+#define FMA(i, v) s##i##v = NAME(niz_fma)(x, b##v, s##i##v);
 #define ADD(i, v) s##i##v = NAME(niz_load)(y + (i)*y_row + v * LANES) + s##i##v;
-#define ADD1(i) ADD(i, 0)
-#define ADD2(i) ADD1(i) ADD(i, 1)
-#define ADD4(i) ADD2(i) ADD(i, 2) ADD(i, 3)
-#define PANELS1 1
-#define PANELS2 1
-#define PANELS4 2
+#define STORE(i, v) NAME(niz_store)(y + (i)*y_row + v * LANES, s##i##v);
+#define LOAD1 VECTORS1(LOAD, 0)
+#define LOAD2 VECTORS2(LOAD, 0)
+#define LOAD4 LOAD2 V b2 = NAME(niz_load)(q + panel), b3 = NAME(niz_load)(q + panel + LANES);
+#define LOAD8 VECTORS8(LOAD, 0)
+#define LOAD16 VECTORS16(LOAD, 0)
+#define STEP(i, VECTORS)                                                                           \
+    {                                                                                              \
+        V x = NAME(niz_splat)(A##i);                                                               \
+        VECTORS(FMA, i)                                                                            \
+    }
+#define DECLARE1(i) VECTORS1(DECLARE, i)
+#define DECLARE2(i) VECTORS2(DECLARE, i)
+#define DECLARE4(i) VECTORS4(DECLARE, i)
+#define DECLARE8(i) VECTORS8(DECLARE, i)
+#define DECLARE16(i) VECTORS16(DECLARE, i)
+#define STEP1(i) STEP(i, VECTORS1)
+#define STEP2(i) STEP(i, VECTORS2)
+#define STEP4(i) STEP(i, VECTORS4)
+#define STEP8(i) STEP(i, VECTORS8)
+#define STEP16(i) STEP(i, VECTORS16)
+#define ADD1(i) VECTORS1(ADD, i)
+#define ADD2(i) VECTORS2(ADD, i)
+#define ADD4(i) VECTORS4(ADD, i)
+#define ADD8(i) VECTORS8(ADD, i)
+#define ADD16(i) VECTORS16(ADD, i)
+#define STORE1(i) VECTORS1(STORE, i)
+#define STORE2(i) VECTORS2(STORE, i)
+#define STORE4(i) VECTORS4(STORE, i)
+#define STORE8(i) VECTORS8(STORE, i)
+#define STORE16(i) VECTORS16(STORE, i)
+#define PANELS(vecs) ((vecs + 1) / 2)
 
-/* One band of rows, panel after panel; with four vectors two panels at a time. */
+/* One band of rows, panel after panel; with more than two vectors several panels at a time. */
 #define KERNEL(rows, vecs)                                                                         \
     static void NAME(niz_tile_##rows##x##vecs)(int64_t n, const T *a, int64_t a_row, int64_t a_k,  \
                                                const T *b, int64_t b_k, int64_t panels,            \
                                                int64_t panel, T *y, int64_t y_row, bool first)     \
     {                                                                                              \
         int64_t r1 = a_row, r2 = 2 * a_row, r3 = 3 * a_row;                                        \
-        for (; panels > 0; panels -= PANELS##vecs) {                                               \
+        for (; panels > 0; panels -= PANELS(vecs)) {                                               \
             const T *p0 = a, *p1 = a + 4 * a_row, *p2 = a + 8 * a_row, *q = b;                     \
             __asm__("" : "+r"(p0), "+r"(p1), "+r"(p2), "+r"(r1), "+r"(r2), "+r"(r3));              \
             NIZ_TILE_ROWS_##rows(DECLARE##vecs) for (int64_t k = 0; k < n; k++)                    \
@@ -84,7 +96,7 @@ typedef T NAME(niz_tile_quad) __attribute__((vector_size(16), aligned(sizeof(T))
             if (!first) {                                                                          \
                 NIZ_TILE_ROWS_##rows(ADD##vecs)                                                    \
             }                                                                                      \
-            NIZ_TILE_ROWS_##rows(STORE##vecs) b += PANELS##vecs * panel;                           \
+            NIZ_TILE_ROWS_##rows(STORE##vecs) b += PANELS(vecs) * panel;                           \
             y += vecs * LANES;                                                                     \
         }                                                                                          \
     }
@@ -123,20 +135,43 @@ static NAME(niz_tile_kernel) *const NAME(niz_tile_kernels)[NIZ_TILE_R][2] = {
 #endif
 };
 
-/* Few rows by four vectors: two do not hide the latency of a multiplication. */
-#if NIZ_VECTOR_BYTES > 16
+/* Few rows by four vectors: two do not hide the latency of a multiplication.  One or two by 16
+ * sums, in panels side by side: memory is read in long pieces. */
+#ifdef NIZ_TILE_WIDE_R
 KERNEL(1, 4)
 KERNEL(2, 4)
-#if NIZ_VECTOR_BYTES == 64
+#if NIZ_TILE_WIDE_R > 2
 KERNEL(3, 4)
+KERNEL(1, 16)
+KERNEL(2, 8)
 #endif
 static NAME(niz_tile_kernel) *const NAME(niz_tile_wide)[NIZ_TILE_WIDE_R] = {
     NAME(niz_tile_1x4),
     NAME(niz_tile_2x4),
-#if NIZ_VECTOR_BYTES == 64
+#if NIZ_TILE_WIDE_R > 2
     NAME(niz_tile_3x4),
 #endif
 };
+
+/* Does what it can of a band's panels; tells how many. */
+static int64_t NAME(niz_tile_few_rows)(int64_t rows, int64_t n, const T *a, int64_t a_row,
+                                       int64_t a_k, const T *b, int64_t b_k, int64_t panels,
+                                       int64_t panel, T *y, int64_t y_row, bool first)
+{
+    int64_t done = 0, pairs;
+#if NIZ_TILE_WIDE_R > 2
+    if (rows <= 2 && panel == NR) {
+        int64_t each = 8 / rows;
+        done = panels / each * each;
+        (rows == 1 ? NAME(niz_tile_1x16) : NAME(niz_tile_2x8))(n, a, a_row, a_k, b, b_k, done,
+                                                               panel, y, y_row, first);
+    }
+#endif
+    pairs = (panels - done) / 2 * 2;
+    NAME(niz_tile_wide)
+    [rows - 1](n, a, a_row, a_k, b + done * panel, b_k, pairs, panel, y + done * NR, y_row, first);
+    return done + pairs;
+}
 #endif
 
 /* ---- packing --------------------------------------------------------------------------------- */
@@ -350,19 +385,20 @@ static inline int64_t NAME(niz_tile_direct)(const niz_tile_y *to, int64_t col, i
     return niz_tile_unit(to->col_off + col, w) ? to->col_off[col] : -1;
 }
 
-/* Whole panels whose results are rows of vectors in y: all at once, few rows two by two. */
+/* Whole panels whose results are rows of vectors in y: all at once. */
 static void NAME(niz_tile_panels)(int64_t rows, int64_t n, const T *a, int64_t a_row, int64_t a_k,
                                   const niz_tile_b *b, int64_t panels, T *y, int64_t y_row,
                                   bool first)
 {
-    int64_t pairs = 0;
+    int64_t done = 0;
 #ifdef NIZ_TILE_WIDE_R
-    if (rows <= NIZ_TILE_WIDE_R && (pairs = panels / 2 * 2) > 0) NAME(niz_tile_wide)
-    [rows - 1](n, a, a_row, a_k, b->b, b->k_stride, pairs, b->panel, y, y_row, first);
+    if (rows <= NIZ_TILE_WIDE_R)
+        done = NAME(niz_tile_few_rows)(rows, n, a, a_row, a_k, b->b, b->k_stride, panels, b->panel,
+                                       y, y_row, first);
 #endif
-    if (panels > pairs) NAME(niz_tile_kernels)
-    [rows - 1][1](n, a, a_row, a_k, (const T *)b->b + pairs * b->panel, b->k_stride, panels - pairs,
-                  b->panel, y + pairs * NR, y_row, first);
+    if (panels > done) NAME(niz_tile_kernels)
+    [rows - 1][1](n, a, a_row, a_k, (const T *)b->b + done * b->panel, b->k_stride, panels - done,
+                  b->panel, y + done * NR, y_row, first);
 }
 
 /* A band of rows by columns that fill vectors: stored, row after row of y. */
@@ -451,26 +487,43 @@ static void NAME(niz_tile_block)(const niz_tile_a *a, const niz_tile_b *b, int64
 #undef A11
 #undef LANES
 #undef NR
+#undef VECTORS1
+#undef VECTORS2
+#undef VECTORS4
+#undef VECTORS8
+#undef VECTORS16
+#undef DECLARE
+#undef LOAD
+#undef FMA
+#undef ADD
+#undef STORE
+#undef STEP
+#undef PANELS
 #undef DECLARE1
 #undef DECLARE2
 #undef DECLARE4
-#undef STEP1
-#undef STEP2
-#undef STEP4
+#undef DECLARE8
+#undef DECLARE16
 #undef LOAD1
 #undef LOAD2
 #undef LOAD4
-#undef STORE
-#undef STORE1
-#undef STORE2
-#undef STORE4
-#undef ADD
+#undef LOAD8
+#undef LOAD16
+#undef STEP1
+#undef STEP2
+#undef STEP4
+#undef STEP8
+#undef STEP16
 #undef ADD1
 #undef ADD2
 #undef ADD4
-#undef PANELS1
-#undef PANELS2
-#undef PANELS4
+#undef ADD8
+#undef ADD16
+#undef STORE1
+#undef STORE2
+#undef STORE4
+#undef STORE8
+#undef STORE16
 #undef KERNEL
 #undef KERNELS
 #undef PAIR
