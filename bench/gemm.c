@@ -71,7 +71,7 @@ static void measure(timed *t)
         ns = timing_ns() - start;
     }
     double error = error_of(&t->g);
-    timing_result r = timing_blocks(multiply, t);
+    timing_result r = timing_short_blocks(multiply, t);
     printf("{\"m\": %lld, \"k\": %lld, \"n\": %lld, \"median_us\": %.4f, \"min_us\": %.4f, "
            "\"error\": %.3g}\n",
            (long long)t->g.m, (long long)t->g.k, (long long)t->g.n, r.median / 1e3 / t->times,

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Products of matrices: libniz (a graph, and its kernel alone), OpenBLAS and oneDNN in turn.
 
-    bench/gemm.py --build build [--threads 1 2] [--rounds 5] [--json result.json]
+    bench/gemm.py --build build [--threads 1 2] [--rounds 3] [--json result.json]
 
+Two numbers of threads and three rounds take a minute and a half at most.
 OpenBLAS and oneDNN are Debian's libopenblas-dev and libdnnl-dev; build/bench/gemm has them if they
 were there when it was configured.  SPDX-License-Identifier: MIT"""
 
@@ -95,7 +96,7 @@ def main():
     p = argparse.ArgumentParser(description="GEMM: libniz, OpenBLAS, oneDNN")
     p.add_argument("--build", default="build")
     p.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    p.add_argument("--rounds", type=int, default=5)
+    p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--json")
     a = p.parse_args()
     program = str(pathlib.Path(a.build) / "bench/gemm")

@@ -10,6 +10,8 @@
 
 #define BLOCKS 15
 #define BLOCK_NS 50e6
+#define SHORT_BLOCKS 5
+#define SHORT_BLOCK_NS 8e6
 #define CALLS_MIN 3
 #define CALLS_MAX 20000
 
@@ -39,19 +41,35 @@ static double call_ns(void (*call)(void *), void *state)
     return timing_ns() - start;
 }
 
-timing_result timing_blocks(void (*call)(void *), void *state)
+static timing_result blocks_of(void (*call)(void *), void *state, int blocks, int calls)
 {
     static double ns[CALLS_MAX];
-    double block[BLOCKS], once[5];
-    for (int i = 0; i < 5; i++) once[i] = call_ns(call, state);
-    double fill = BLOCK_NS / timing_median(once, 5);
-    int n = fill < CALLS_MIN ? CALLS_MIN : fill > CALLS_MAX ? CALLS_MAX : (int)fill;
-    for (int b = 0; b < BLOCKS; b++) {
-        for (int i = 0; i < n; i++) ns[i] = call_ns(call, state);
-        block[b] = timing_median(ns, n);
+    double block[BLOCKS];
+    for (int b = 0; b < blocks; b++) {
+        for (int i = 0; i < calls; i++) ns[i] = call_ns(call, state);
+        block[b] = timing_median(ns, calls);
     }
-    double median = timing_median(block, BLOCKS); /* which sorts */
+    double median = timing_median(block, blocks); /* which sorts */
     return (timing_result){median, block[0]};
+}
+
+static int calls_in(double block_ns, double ns, int least)
+{
+    double fill = block_ns / ns;
+    return fill < least ? least : fill > CALLS_MAX ? CALLS_MAX : (int)fill;
+}
+
+timing_result timing_blocks(void (*call)(void *), void *state)
+{
+    double once[5];
+    for (int i = 0; i < 5; i++) once[i] = call_ns(call, state);
+    return blocks_of(call, state, BLOCKS, calls_in(BLOCK_NS, timing_median(once, 5), CALLS_MIN));
+}
+
+timing_result timing_short_blocks(void (*call)(void *), void *state)
+{
+    int calls = calls_in(SHORT_BLOCK_NS, call_ns(call, state), 1);
+    return blocks_of(call, state, SHORT_BLOCKS, calls);
 }
 
 long timing_peak_kib(void)

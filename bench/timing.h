@@ -16,6 +16,9 @@ typedef struct timing_result {
     double median, min;
 } timing_result;
 timing_result timing_blocks(void (*call)(void *state), void *state);
+/** The same of 5 blocks of about 8 ms, at least one call each: for many calls that are warm and do
+ *  one thing, in many rounds. */
+timing_result timing_short_blocks(void (*call)(void *state), void *state);
 
 /** The most memory this process has had resident, in KiB. */
 long timing_peak_kib(void);
