@@ -618,6 +618,7 @@ static void check_conv(niz_conv_loop *l, int64_t odd)
 {
     operand x = {.dtype = l->dtype}, w = {.dtype = l->dtype};
     int64_t n = conv_outputs(l);
+    l->threads = (int)between(1, 5);
     size_t size = size_of(l->dtype);
     conv_reach(l, &x, &w);
     fill(&x, odd);

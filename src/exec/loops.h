@@ -103,6 +103,7 @@ typedef struct niz_conv_loop {
     int64_t step[NIZ_CONV_MAX], dilation[NIZ_CONV_MAX], lo[NIZ_CONV_MAX], hole[NIZ_CONV_MAX];
     int64_t x_stride[3 + NIZ_CONV_MAX], w_stride[3 + NIZ_CONV_MAX]; /* x: b g c ..., w: g k c ... */
     bool tiled;                                                     /* will be run with `finish` */
+    int threads;                                                    /* that units will be shared among: 1 or more */
 } niz_conv_loop;
 
 typedef struct niz_loops {

@@ -22,6 +22,7 @@
 
 #define NIZ_CONV_ROWS 16         /* rows of a unit, at least */
 #define NIZ_CONV_UNITS 16        /* fewer chunks than this are cut by rows as well */
+#define NIZ_CONV_COLUMNS 64      /* of a chunk that is made smaller for the sake of the threads */
 #define NIZ_CONV_SLACK 32        /* elements read and written too far by whole vectors */
 #define NIZ_CONV_SHORT 6         /* a shorter run costs more than turning its elements */
 #define NIZ_CONV_STAGE (1 << 17) /* elements staged at once, if one image allows it */
@@ -143,7 +144,8 @@ static int64_t niz_conv_channels(const niz_conv_loop *l, const niz_conv_phase *p
     return niz_tile_min(l->in, (NIZ_TILE_K - 1) / p->taps + 2);
 }
 
-/* Chunks of even size, so that the last one is no small rest: whole images while they are small. */
+/* Chunks of even size, so that the last one is no small rest: whole images while they are small, and
+ * then as many as make even shares for the threads. */
 static void niz_conv_cut(const niz_conv_loop *l, niz_conv_phase *p)
 {
     p->images = p->pieces = 1;
@@ -158,6 +160,8 @@ static void niz_conv_cut(const niz_conv_loop *l, niz_conv_phase *p)
         int64_t image = any ? niz_conv_plane(p, p->places) * niz_conv_channels(l, p) : 1;
         int64_t most = niz_tile_min(NIZ_TILE_COLS / p->places, NIZ_CONV_STAGE / image);
         int64_t chunks = niz_tile_ceil(l->batch, most > 1 ? most : 1);
+        int64_t even = niz_tile_ceil(chunks, l->threads) * l->threads;
+        if (l->batch * p->places >= even * NIZ_CONV_COLUMNS) chunks = even;
         p->images = niz_tile_ceil(l->batch, chunks > 0 ? chunks : 1);
     }
     p->chunks = niz_tile_ceil(l->batch, p->images > 0 ? p->images : 1) * p->pieces;

@@ -203,7 +203,8 @@ static bool niz_lower_conv(niz_lowering *l, uint32_t id, niz_task *t)
                             .groups = x->shape.dim[1],
                             .in = x->shape.dim[2],
                             .out = w->shape.dim[1],
-                            .tiled = t->finish != NULL};
+                            .tiled = t->finish != NULL,
+                            .threads = l->e->threads};
     for (int d = 0; d < s; d++) {
         loop->x_size[d] = x->shape.dim[3 + d];
         loop->w_size[d] = w->shape.dim[3 + d];
