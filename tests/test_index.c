@@ -258,6 +258,40 @@ START_TEST(a_wrong_label_is_the_same_error_and_changes_nothing)
 }
 END_TEST
 
+/* Loss and gradient of two rows, all of one class that the program names. */
+static double loss_of_class(niz_jit_mode jit, double class, char message[512])
+{
+    niz *z = util_open_jit(jit, NULL, 1);
+    double y;
+    {
+        NIZ_STEP(z);
+        random_graph leaves = {.z = z, .dtype = NIZ_F64, .n = 1};
+        niz_t x = rg_leaf(&leaves, NIZ_SHAPE(2, 20)), g;
+        niz_t loss = niz_cross_entropy(niz_tanh(x), niz_full(z, NIZ_I32, NIZ_SHAPE(2), class));
+        niz_grad(loss, 1, &x, &g);
+        y = niz_item(niz_sum(niz_mul(niz_add(g, loss), niz_iota(z, NIZ_F64, NIZ_SHAPE(20), 0))));
+    }
+    strcpy(message, niz_message(z));
+    niz_close(z);
+    return y;
+}
+
+START_TEST(an_index_may_be_a_literal)
+{
+    char plain[512], compiled[512];
+    for (int class = 0; class < 20; class += 19) {
+        double y = loss_of_class(NIZ_JIT_OFF, class, plain);
+        ck_assert_str_eq(plain, "");
+        double p = loss_of_class(NIZ_JIT_SYNC, class, compiled);
+        ck_assert_msg(y == p, "class %d: %.17g and %.17g; %s", class, y, p, compiled);
+    }
+    loss_of_class(NIZ_JIT_OFF, 20, plain);
+    loss_of_class(NIZ_JIT_SYNC, 20, compiled);
+    ck_assert_ptr_nonnull(strstr(plain, "the index 20 is outside its axis"));
+    ck_assert_str_eq(plain, compiled);
+}
+END_TEST
+
 /* ---- without memory ----------------------------------------------------------------------------
  */
 
@@ -298,6 +332,6 @@ END_TEST
 int main(void)
 {
     UTIL_MAIN("index", one_index_a_row_gives_the_same_bits, narrower_vectors_give_the_same_bits,
-              a_wrong_label_is_the_same_error_and_changes_nothing,
+              a_wrong_label_is_the_same_error_and_changes_nothing, an_index_may_be_a_literal,
               planning_without_memory_is_an_error_and_leaks_nothing);
 }

@@ -114,7 +114,7 @@ static uint16_t niz_operand_value(niz_builder *b, uint32_t x, const niz_shape *s
         for (int i = b->count; i-- > 0;)
             if (b->node[i] == root) return b->of[i];
     niz_nest_value v = {.kind = NIZ_NEST_LOAD, .dtype = (niz_dtype)g->node[x].dtype, .row = true};
-    if (g->node[root].op == &niz_op_literal && v.dtype != NIZ_BOOL) {
+    if (g->node[root].op == &niz_op_literal && niz_dtype_is_float(v.dtype)) {
         v.kind = NIZ_NEST_MAP;
         v.code = NIZ_MAP_CONST;
         memcpy(&v.constant, g->node[root].attr, sizeof v.constant);
