@@ -212,6 +212,24 @@ static inline niz_t rg_contracted(random_graph *g, niz_t x)
     }
 }
 
+/* One index a row along axis d: data, or a number of the program. */
+static inline niz_t rg_picked(random_graph *g, niz_t x, int d)
+{
+    niz_shape line = niz_shape_of(x);
+    int places = (int)line.dim[d];
+    line.dim[d] = 1;
+    niz_t i = niz_full(g->z, NIZ_I32, line, util_below(&g->rng, places));
+    if (util_below(&g->rng, 2)) {
+        int64_t n = niz_shape_count(&line);
+        int32_t *index = malloc(sizeof *index * (size_t)(n + 1));
+        for (int64_t k = 0; k < n; k++) index[k] = (int32_t)util_below(&g->rng, places);
+        i = niz_copy_from(g->z, NIZ_I32, line, index);
+        free(index);
+    }
+    niz_t y = niz_gather(x, d, i);
+    return util_below(&g->rng, 2) ? niz_mul(y, 0.5) : niz_scatter_add(x, d, i, niz_tanh(y));
+}
+
 static inline niz_t rg_indexed(random_graph *g, niz_t x)
 {
     niz_shape s = niz_shape_of(x);
@@ -219,6 +237,7 @@ static inline niz_t rg_indexed(random_graph *g, niz_t x)
     if (!s.rank) return x;
     int d = util_below(&g->rng, s.rank);
     if (!s.dim[d]) return x;
+    if (util_below(&g->rng, 2)) return rg_picked(g, x, d);
     for (int i = 0; i < 3; i++) index[i] = (int32_t)util_below(&g->rng, (int)s.dim[d]);
     niz_t i = niz_copy_from(g->z, NIZ_I32, NIZ_SHAPE(3), index), y = niz_take(x, d, i);
     if (util_below(&g->rng, 2)) return y;
