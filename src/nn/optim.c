@@ -293,14 +293,15 @@ static void prepare(update *u)
     o->rule->prepare(u);
 }
 
-/* p is the parameter as it stands, which may be newer than what the loss was computed from. */
+/* p is the parameter as it stands, which may be newer than what the loss was computed from.  A loss
+ * of the new version has no gradient through the update: who wants that writes niz_assign. */
 static void move(update *u, const char *name, niz_t g)
 {
     niz_t now = niz_find(u->z, name), p = now;
     u->slot = name_put(u, name_put(u, u->parameter, name), ".");
     if (u->o->l2 != 0) g = niz_add(g, scaled(&u->l2, p));
     if (u->o->decay != 0) p = scaled(&u->keep, p);
-    niz_assign(now, u->o->rule->move(u, p, g));
+    niz_assign(now, niz_stop_gradient(u->o->rule->move(u, p, g)));
 }
 
 /* g is overwritten by what clipping makes of it; empty handles are left out. */
