@@ -95,7 +95,7 @@ static niz_contract_plan niz_contract_make_plan(const niz_contract_loop *l)
     };
     int64_t apart = p.b_step * (int64_t)size;
     p.near = p.col_step == 1 && p.b_step != NIZ_TILE_ANY &&
-             (apart <= NIZ_TILE_NEAR || niz_tile_reads_far(p.n_rows, p.n_k, apart));
+             niz_tile_reads_in_place(p.n_rows, p.n_k, apart);
     p.by_rows = niz_contract_cuts_rows(&p, l->tiled);
     p.unit_rows = p.by_rows ? NIZ_CONTRACT_CUT_ROWS : NIZ_CONTRACT_UNIT_ROWS;
     p.unit_cols = p.by_rows ? NIZ_CONTRACT_CUT_COLS : NIZ_CONTRACT_UNIT_COLS;
