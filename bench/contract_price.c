@@ -69,20 +69,19 @@ static void multiply(void *state)
     p->run(&p->loop, p->a, p->b, p->y, 0, p->units, p->scratch, NULL);
 }
 
-static double product_ns(product *p, contract_run *run, size_t scratch, int64_t units)
+static double product_ns(product *p, contract_run *run, void (*prepare)(niz_contract_loop *))
 {
+    prepare(&p->loop);
     p->run = run;
-    p->units = units;
-    p->scratch = aligned_alloc(64, (scratch + 63) / 64 * 64);
+    p->units = p->loop.plan.units;
+    p->scratch = aligned_alloc(64, (p->loop.plan.scratch + 63) / 64 * 64);
     if (!p->scratch) exit(1);
     double ns = median_of(multiply, p);
     free(p->scratch);
     return ns;
 }
 
-#define FREE_NS(k)                                                                                 \
-    product_ns(&p, niz_contract_run_free_##k, niz_contract_scratch_free_##k(&p.loop),              \
-               niz_contract_units_free_##k(&p.loop))
+#define FREE_NS(k) product_ns(&p, niz_contract_run_free_##k, niz_contract_prepare_free_##k)
 
 static void measure_product(int64_t n)
 {
@@ -95,8 +94,7 @@ static void measure_product(int64_t n)
                                  .m = axis(n, n, n),
                                  .n = axis(n, 1, 1),
                                  .k = axis(n, 1, n)};
-    double ours =
-        product_ns(&p, l->contract, l->contract_scratch(&p.loop), l->contract_units(&p.loop));
+    double ours = product_ns(&p, l->contract, l->contract_prepare);
     p.y = y;
     double best = fmin(fmin(FREE_NS(256), FREE_NS(512)), FREE_NS(4096));
     char what[64];

@@ -87,8 +87,9 @@ static bool kernel_open(gemm *g)
                                   .k = axis(g->k, 1, g->n)};
     double grains = (double)g->m * (double)g->k * (double)g->n / 8 / 200000; /* as run.c counts */
     c->threads = grains + 1 < g->threads ? (int)grains + 1 : g->threads;
-    c->units = c->loops->contract_units(&c->loop);
-    c->scratch_bytes = (c->loops->contract_scratch(&c->loop) + 63) / 64 * 64;
+    c->loops->contract_prepare(&c->loop);
+    c->units = c->loop.plan.units;
+    c->scratch_bytes = (c->loop.plan.scratch + 63) / 64 * 64;
     c->scratch = aligned_alloc(64, c->scratch_bytes * (size_t)c->threads);
     g->own = c;
     c->z = niz_open(NULL);

@@ -17,8 +17,7 @@ void niz_reduce_run_free(const niz_reduce_loop *, const void *x, void *y, int64_
     void niz_contract_run_free_##k(const niz_contract_loop *, const void *a, const void *b,        \
                                    void *y, int64_t begin, int64_t end, void *scratch,             \
                                    niz_finish *finish);                                            \
-    size_t niz_contract_scratch_free_##k(const niz_contract_loop *);                               \
-    int64_t niz_contract_units_free_##k(niz_contract_loop *);
+    void niz_contract_prepare_free_##k(niz_contract_loop *);
 PRICE_CONTRACT(256)
 PRICE_CONTRACT(512)
 PRICE_CONTRACT(4096)

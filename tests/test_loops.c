@@ -462,8 +462,9 @@ static void check_contract(niz_contract_loop *l, int64_t odd)
     const niz_loops *t;
     for (int i = 0; (t = niz_isa_get(i)) != NULL; i++)
         for (int cut = 0; cut < 2; cut++) {
-            void *y = make_result(n, size), *scratch = make_scratch(t->contract_scratch(l));
-            int64_t units = t->contract_units(l), at = cut ? below(units + 1) : units;
+            t->contract_prepare(l);
+            void *y = make_result(n, size), *scratch = make_scratch(l->plan.scratch);
+            int64_t units = l->plan.units, at = cut ? below(units + 1) : units;
             int64_t first = cut ? below(at + 1) : 0;
             t->contract(l, a.base, b.base, y, at, units, scratch, NULL);
             t->contract(l, a.base, b.base, y, first, at, scratch, NULL);

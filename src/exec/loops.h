@@ -62,25 +62,28 @@ typedef struct niz_finish {
                 int64_t cols);
 } niz_finish;
 
-/* How a contraction's inner loop goes about it: known once the loop is, and kept with it. */
+/* How a contraction's inner loop goes about it: known once the loop is, and kept with it.  Steps
+ * are elements from row to row ..., k to k, if that is always the same. */
 typedef struct niz_contract_plan {
-    bool swap;    /* a single column becomes a single row: the product commutes */
-    bool near;    /* columns are read where they lie */
-    bool whole;   /* nothing to prepare in a run: one block of k, operands and results in place */
-    bool by_rows; /* cut by rows first: units of columns innermost */
+    int64_t units;  /* of the range */
+    size_t scratch; /* bytes a thread needs */
+    bool swap;      /* a single column becomes a single row: the product commutes */
+    bool near;      /* columns are read where they lie */
+    bool whole;     /* nothing to prepare in a run: one block of k, operands and results in place */
+    bool by_rows;   /* cut by rows first: units of columns innermost */
     int64_t n_rows, n_cols, n_k;
-    int64_t row_step, col_step, a_step,
-        b_step; /* from row to row ..., k to k; if always the same */
-    int64_t unit_rows, unit_cols, row_units, col_units;
-    size_t row_off, col_off, a_off, b_off, panels, packed_rows, tile, scratch; /* in scratch; all */
+    int64_t row_step, col_step, a_step, b_step;
+    int64_t unit_rows, unit_cols, row_units, col_units; /* units of one batch entry */
+    size_t row_off, col_off, a_off, b_off, panels, packed_rows,
+        tile; /* where they are in scratch */
 } niz_contract_plan;
 
 /* contract: y[batch, m, n] = sum over k of a[batch, m, k] * b[batch, n, k], every group of axes
  * with its own dims and strides (m_axes etc. walk (a, y), (b, y), (a, b)).  Order: DESIGN §6: k
  * flattened, blocks of 384, fma in index order from fma(a, b, +0), block results added in order.
  * Integers wrap.  y is contiguous [batch, m, n]; with `finish` it is not touched, and all results
- * go there instead (floating only, no sum of nothing). The range is of units; contract_units(loop)
- * tells how many there are, and must come before a run: it prepares the loop for its table. */
+ * go there instead (floating only, no sum of nothing). The range is of plan.units; contract_prepare
+ * fills the plan, for its own table, before the first run. */
 typedef struct niz_contract_loop {
     niz_dtype dtype;               /* f32, f64, i32, i64 */
     niz_loop_space batch, m, n, k; /* strides: batch (a, b, y); m (a); n (b); k (a, b) */
@@ -103,7 +106,7 @@ typedef struct niz_conv_loop {
     int64_t step[NIZ_CONV_MAX], dilation[NIZ_CONV_MAX], lo[NIZ_CONV_MAX], hole[NIZ_CONV_MAX];
     int64_t x_stride[3 + NIZ_CONV_MAX], w_stride[3 + NIZ_CONV_MAX]; /* x: b g c ..., w: g k c ... */
     bool tiled;                                                     /* will be run with `finish` */
-    int threads;                                                    /* that units will be shared among: 1 or more */
+    int threads; /* that units will be shared among: 1 or more */
 } niz_conv_loop;
 
 typedef struct niz_loops {
@@ -116,8 +119,7 @@ typedef struct niz_loops {
                      int64_t begin, int64_t end, void *scratch, niz_finish *finish);
     void (*conv)(const niz_conv_loop *, const void *x, const void *w, void *y, int64_t begin,
                  int64_t end, void *scratch, niz_finish *finish);
-    int64_t (*contract_units)(niz_contract_loop *);
-    size_t (*contract_scratch)(const niz_contract_loop *);
+    void (*contract_prepare)(niz_contract_loop *);
     int64_t (*conv_units)(const niz_conv_loop *);
     size_t (*conv_scratch)(const niz_conv_loop *);
     size_t (*map_scratch)(const niz_map *);

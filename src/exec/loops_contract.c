@@ -3,9 +3,8 @@
  * A unit is a block of columns (n) times a block of rows (m) of one batch entry, counted along the
  * axis that is not cut between threads; a range of units is cut into at most three rectangles an
  * entry, so that whoever takes many units packs the columns' operand once for all of them.  How
- * operands lie is asked once a rectangle, by
- * tables of offsets: contiguous columns are copied, contiguous k is turned, anything else is
- * gathered.  The sums themselves are tile.h's.
+ * operands lie is asked once a rectangle, by tables of offsets: contiguous columns are copied,
+ * contiguous k is turned, anything else is gathered.  The sums themselves are tile.h's.
  *
  * SPDX-License-Identifier: MIT */
 #include "exec/tile.h"
@@ -78,7 +77,7 @@ static bool niz_contract_is_whole(const niz_contract_plan *p, const niz_contract
            l->batch.rank == 0;
 }
 
-static niz_contract_plan niz_contract_make_plan(const niz_contract_loop *l)
+void NIZ_ISA_NAME(niz_contract_prepare)(niz_contract_loop *l)
 {
     int64_t m = niz_tile_count(&l->m), n = niz_tile_count(&l->n);
     bool swap = n == 1 && m > 1;
@@ -102,8 +101,9 @@ static niz_contract_plan niz_contract_make_plan(const niz_contract_loop *l)
     p.row_units = niz_tile_ceil(p.n_rows, p.unit_rows);
     p.col_units = niz_tile_ceil(p.n_cols, p.unit_cols);
     p.whole = niz_contract_is_whole(&p, l);
+    p.units = niz_tile_count(&l->batch) * p.row_units * p.col_units;
     niz_contract_lay_out(&p, size, l->tiled);
-    return p;
+    l->plan = p;
 }
 
 static niz_contract_work niz_contract_work_in(const niz_contract_plan *p, char *scratch)
@@ -296,17 +296,6 @@ static void niz_contract_entry(const niz_contract_call *c, int64_t begin, int64_
         else
             niz_contract_units_of(c, at, to, line, line + lines);
     }
-}
-
-int64_t NIZ_ISA_NAME(niz_contract_units)(niz_contract_loop *l)
-{
-    l->plan = niz_contract_make_plan(l);
-    return niz_tile_count(&l->batch) * l->plan.row_units * l->plan.col_units;
-}
-
-size_t NIZ_ISA_NAME(niz_contract_scratch)(const niz_contract_loop *l)
-{
-    return niz_contract_make_plan(l).scratch;
 }
 
 void NIZ_ISA_NAME(niz_contract_run)(const niz_contract_loop *l, const void *a, const void *b,

@@ -42,8 +42,7 @@ void NIZ_ISA_NAME(niz_reduce_run)(const niz_reduce_loop *, const void *x, void *
 void NIZ_ISA_NAME(niz_contract_run)(const niz_contract_loop *, const void *a, const void *b,
                                     void *y, int64_t begin, int64_t end, void *scratch,
                                     niz_finish *finish);
-int64_t NIZ_ISA_NAME(niz_contract_units)(niz_contract_loop *);
-size_t NIZ_ISA_NAME(niz_contract_scratch)(const niz_contract_loop *);
+void NIZ_ISA_NAME(niz_contract_prepare)(niz_contract_loop *);
 void NIZ_ISA_NAME(niz_conv_run)(const niz_conv_loop *, const void *x, const void *w, void *y,
                                 int64_t begin, int64_t end, void *scratch, niz_finish *finish);
 int64_t NIZ_ISA_NAME(niz_conv_units)(const niz_conv_loop *);

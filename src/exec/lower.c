@@ -184,9 +184,10 @@ static bool niz_lower_contract(niz_lowering *l, uint32_t id, niz_task *t)
     niz_lower_group(&loop->n, NULL, 0, b, batch, k, NULL);
     niz_lower_group(&loop->k, a, batch + m, b, batch + k, sum, NULL);
     t->kind = NIZ_TASK_CONTRACT;
-    t->units = l->e->loops->contract_units(loop);
+    l->e->loops->contract_prepare(loop);
+    t->units = loop->plan.units;
     t->work = (double)t->count * (double)niz_space_count(&loop->k) / 8;
-    niz_lower_scratch(l, (int64_t)l->e->loops->contract_scratch(loop));
+    niz_lower_scratch(l, (int64_t)loop->plan.scratch);
     return true;
 }
 
