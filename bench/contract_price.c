@@ -45,7 +45,7 @@ static double difference(int64_t n, const float *a, const float *b)
 /* ---- a product ------------------------------------------------------------------------------- */
 
 typedef void contract_run(const niz_contract_loop *, const void *, const void *, void *, int64_t,
-                          int64_t, void *, niz_finish *);
+                          int64_t, void *, const niz_fused *);
 typedef struct product {
     niz_contract_loop loop;
     contract_run *run;

@@ -16,7 +16,7 @@ void niz_reduce_run_free(const niz_reduce_loop *, const void *x, void *y, int64_
 #define PRICE_CONTRACT(k)                                                                          \
     void niz_contract_run_free_##k(const niz_contract_loop *, const void *a, const void *b,        \
                                    void *y, int64_t begin, int64_t end, void *scratch,             \
-                                   niz_finish *finish);                                            \
+                                   const niz_fused *fused);                                        \
     void niz_contract_prepare_free_##k(niz_contract_loop *);
 PRICE_CONTRACT(256)
 PRICE_CONTRACT(512)

@@ -52,6 +52,15 @@ START_TEST(random_graphs_give_the_same_bits_with_threads)
 }
 END_TEST
 
+/* Whatever can be computed where it is needed is: operands while they are packed, too. */
+START_TEST(random_graphs_give_the_same_bits_when_all_is_computed_again)
+{
+    setenv("NIZ_FORCE", "recompute", 1);
+    same_as_interpreted(NULL, 2, util_cases(12, 300));
+    unsetenv("NIZ_FORCE");
+}
+END_TEST
+
 START_TEST(random_graphs_give_the_same_bits_on_avx2)
 {
     same_as_interpreted("avx2", 2, util_cases(10, 200));
@@ -382,6 +391,7 @@ int main(void)
         without_a_compiler_plans_are_interpreted, a_cache_that_vanishes_between_texts_harms_nothing,
         two_threads_share_what_they_compile, a_trace_names_kernels_and_lines,
         a_trace_that_cannot_be_written_is_a_remark, random_graphs_give_the_same_bits,
-        random_graphs_give_the_same_bits_with_threads, random_graphs_give_the_same_bits_on_avx2,
-        random_graphs_give_the_same_bits_on_sse2);
+        random_graphs_give_the_same_bits_with_threads,
+        random_graphs_give_the_same_bits_when_all_is_computed_again,
+        random_graphs_give_the_same_bits_on_avx2, random_graphs_give_the_same_bits_on_sse2);
 }

@@ -444,6 +444,61 @@ static void contract_reference(const niz_contract_loop *l, const void *a, const 
     else contract_integer(l, a, b, y);
 }
 
+static const char nothing[1]; /* where a made operand would lie */
+
+/* Makes an operand of a contraction from its memory. */
+typedef struct contract_maker {
+    niz_make base;
+    const niz_contract_loop *l;
+    const operand *from;
+    int side;
+} contract_maker;
+
+static void contract_make(niz_make *base, void *out, int64_t stride, int64_t row, int64_t rows,
+                          int64_t col, int64_t cols)
+{
+    const contract_maker *m = (const contract_maker *)base;
+    const niz_loop_space *free = m->side ? &m->l->n : &m->l->m;
+    bool across = m->l->made[m->side] == NIZ_MADE_ACROSS;
+    int64_t each = niz_ref_count(across ? &m->l->k : free), size = (int64_t)size_of(m->l->dtype);
+    ck_assert_int_le(cols, stride);
+    for (int64_t i = row; i < row + rows; i++)
+        for (int64_t j = col; j < col + cols; j++) {
+            int64_t at = niz_ref_offset(&m->l->batch, m->side, i / each) +
+                         niz_ref_offset(free, 0, across ? j : i % each) +
+                         niz_ref_offset(&m->l->k, m->side, across ? i % each : j);
+            memcpy((char *)out + ((i - row) * stride + j - col) * size,
+                   (const char *)m->from->base + at * size, (size_t)size);
+        }
+}
+
+/* The same product with one operand or both made, whose memory is then not to be read. */
+static void check_contract_made(niz_contract_loop *l, const operand *a, const operand *b,
+                                const void *want, const char *what)
+{
+    contract_maker m[2] = {{{contract_make}, l, a, 0}, {{contract_make}, l, b, 1}};
+    int64_t n = niz_ref_count(&l->batch) * niz_ref_count(&l->m) * niz_ref_count(&l->n);
+    const niz_loops *t;
+    for (int i = 0; (t = niz_isa_get(i)) != NULL; i++) {
+        int64_t how = between(1, 8);
+        l->made[0] = (niz_made)(how % 3);
+        l->made[1] = (niz_made)(how / 3);
+        t->contract_prepare(l);
+        niz_fused fused = {.make = {l->made[0] ? &m[0].base : NULL, l->made[1] ? &m[1].base : NULL}};
+        void *y = make_result(n, size_of(l->dtype)), *scratch = make_scratch(l->plan.scratch);
+        int64_t at = below(l->plan.units + 1);
+        const void *p = l->made[0] ? nothing : a->base, *q = l->made[1] ? nothing : b->base;
+        t->contract(l, p, q, y, at, l->plan.units, scratch, &fused);
+        t->contract(l, p, q, y, 0, at, scratch, &fused);
+        char made[160];
+        snprintf(made, sizeof made, "%s, made %d %d", what, (int)l->made[0], (int)l->made[1]);
+        compare(made, t->isa, l->dtype, y, want, n);
+        free(scratch);
+        free_result(y, size_of(l->dtype));
+    }
+    l->made[0] = l->made[1] = NIZ_MADE_NOT;
+}
+
 static void check_contract(niz_contract_loop *l, int64_t odd)
 {
     operand a = {.dtype = l->dtype}, b = {.dtype = l->dtype};
@@ -473,6 +528,7 @@ static void check_contract(niz_contract_loop *l, int64_t odd)
             free(scratch);
             free_result(y, size);
         }
+    if (l->dtype == NIZ_F32 || l->dtype == NIZ_F64) check_contract_made(l, &a, &b, want, what);
     free_result(want, size);
     free(a.memory);
     free(b.memory);
@@ -615,6 +671,57 @@ static void conv_integer(const niz_conv_loop *l, const operand *x, const operand
     free(sum);
 }
 
+/* Makes x of a convolution from its memory: rows [b, g, c, all axes but the last]. */
+typedef struct conv_maker {
+    niz_make base;
+    const niz_conv_loop *l;
+    const operand *from;
+} conv_maker;
+
+static void conv_make(niz_make *base, void *out, int64_t stride, int64_t row, int64_t rows,
+                      int64_t col, int64_t cols)
+{
+    const conv_maker *m = (const conv_maker *)base;
+    const niz_conv_loop *l = m->l;
+    int64_t size = (int64_t)size_of(l->dtype);
+    int last = l->spatial - 1;
+    ck_assert_int_le(cols, stride);
+    ck_assert(col >= 0 && col + cols <= l->x_size[last]);
+    for (int64_t i = 0; i < rows; i++) {
+        int64_t at = 0, left = row + i;
+        for (int d = last - 1; d >= 0; left /= l->x_size[d], d--)
+            at += left % l->x_size[d] * l->x_stride[3 + d];
+        at += left % l->in * l->x_stride[2] + left / l->in % l->groups * l->x_stride[1] +
+              left / l->in / l->groups * l->x_stride[0];
+        ck_assert_int_lt(left / l->in / l->groups, l->batch);
+        for (int64_t j = 0; j < cols; j++)
+            memcpy((char *)out + (i * stride + j) * size,
+                   (const char *)m->from->base + (at + (col + j) * l->x_stride[3 + last]) * size,
+                   (size_t)size);
+    }
+}
+
+static void check_conv_made(niz_conv_loop *l, const operand *x, const operand *w, const void *want,
+                            const char *what)
+{
+    conv_maker m = {{conv_make}, l, x};
+    niz_fused fused = {.make = {&m.base}};
+    const niz_loops *t;
+    l->made = true;
+    for (int i = 0; (t = niz_isa_get(i)) != NULL; i++) {
+        int64_t n = conv_outputs(l), units = t->conv_units(l), at = below(units + 1);
+        void *y = make_result(n, size_of(l->dtype)), *scratch = make_scratch(t->conv_scratch(l));
+        t->conv(l, nothing, w->base, y, at, units, scratch, &fused);
+        t->conv(l, nothing, w->base, y, 0, at, scratch, &fused);
+        char made[200];
+        snprintf(made, sizeof made, "%s, made", what);
+        compare(made, t->isa, l->dtype, y, want, n);
+        free(scratch);
+        free_result(y, size_of(l->dtype));
+    }
+    l->made = false;
+}
+
 static void check_conv(niz_conv_loop *l, int64_t odd)
 {
     operand x = {.dtype = l->dtype}, w = {.dtype = l->dtype};
@@ -648,6 +755,10 @@ static void check_conv(niz_conv_loop *l, int64_t odd)
             free(scratch);
             free_result(y, size);
         }
+    bool holes = false;
+    for (int d = 0; d < l->spatial; d++) holes = holes || l->hole[d] > 1;
+    if (!holes && (l->dtype == NIZ_F32 || l->dtype == NIZ_F64))
+        check_conv_made(l, &x, &w, want, what);
     free_result(want, size);
     free(x.memory);
     free(w.memory);

@@ -351,6 +351,36 @@ START_TEST(what_is_dear_is_stored)
 }
 END_TEST
 
+/* A mask and a factor of a large operand, which is used for nothing else. */
+static niz_t make_packed(niz *z)
+{
+    niz_t a = leaf(z, 600, 600, 1), b = leaf(z, 600, 40, 2);
+    return niz_sum(niz_matmul(niz_relu(niz_mul(niz_add(a, 0.5), 3.0)), b));
+}
+
+/* The same beside another reader, and summed over axes that are no neighbours in memory. */
+static niz_t make_not_packed(niz *z)
+{
+    niz_t a = niz_relu(form_leaf(z, NIZ_F32, NIZ_SHAPE(40, 50, 200), 1));
+    niz_t b = form_leaf(z, NIZ_F32, NIZ_SHAPE(30, 200, 50), 2);
+    return niz_sum(niz_einsum("ijk,lkj->il", a, niz_relu(b)));
+}
+
+START_TEST(a_large_operand_is_computed_while_it_is_packed)
+{
+    char *text = dump_of("fuse", make_packed);
+    says(text, "panel f32[600,600]");
+    says(text, "packed as operand 0 of");
+    says(text, " relu, element\n");
+    says_not(text, " relu, element, stored");
+    free(text);
+    text = dump_of("fuse", make_not_packed);
+    says_not(text, "panel f32[30,200,50]");
+    says(text, "the contraction reads it in an order that has no rows");
+    free(text);
+}
+END_TEST
+
 static niz_t make_refused(niz *z)
 {
     static const int32_t index[3] = {1, 0, 2};
@@ -411,6 +441,7 @@ int main(void)
     UTIL_MAIN("nest", every_form_gives_the_same_bits, a_later_kernel_reads_the_old_version,
               what_others_read_in_part_is_not_written_over,
               the_dump_of_fuse_names_groups_and_copies, what_is_dear_is_stored,
+              a_large_operand_is_computed_while_it_is_packed,
               the_dump_of_fuse_says_who_refused_and_why, the_dump_of_fuse_tells_flat_sums,
               a_kernel_says_what_it_computes_and_no_name_escapes);
 }

@@ -103,14 +103,112 @@ static int convolution(niz *z, niz_dtype d, sizes s, niz_t *y)
     return 4;
 }
 
+/* ---- operands that are made while they are packed -----------------------------------------------
+ */
+
+/* Both operands of a product, one a row's factor, the other a column's, and used once more each. */
+static int scaled_operands(niz *z, niz_dtype d, sizes s, niz_t *y)
+{
+    niz_t a = niz_mul(leaf(z, d, NIZ_SHAPE(s.m, s.k), 1), leaf(z, d, NIZ_SHAPE(s.m, 1), 2));
+    niz_t b = niz_add(leaf(z, d, NIZ_SHAPE(s.k, s.n), 3), leaf(z, d, NIZ_SHAPE(s.n), 4));
+    y[0] = niz_matmul(niz_relu(a), niz_square(b));
+    y[1] = niz_tanh(niz_matmul(niz_relu(a), niz_sub(b, 1.0)));
+    return 2;
+}
+
+/* The same turned around in memory, with an operand that is no element of anything in the result.
+ */
+static int turned_operands(niz *z, niz_dtype d, sizes s, niz_t *y)
+{
+    niz_t a = niz_where(niz_gt(leaf(z, d, NIZ_SHAPE(s.k, s.m), 1), 0.0),
+                        leaf(z, d, NIZ_SHAPE(s.k, s.m), 2), 0.25);
+    niz_t b = niz_mul(leaf(z, d, NIZ_SHAPE(s.n, s.k), 3), leaf(z, d, NIZ_SHAPE(s.k), 4));
+    y[0] = niz_matmul(niz_transpose(a, 0, 1), niz_transpose(b, 0, 1));
+    y[1] = niz_matmul(b, a);
+    return 2;
+}
+
+/* Batches whose rows are scattered over memory: [B,T,H,D] as [B,H] products over D and over T. */
+static int heads(niz *z, niz_dtype d, sizes s, niz_t *y)
+{
+    int64_t t = s.m % 30 + 1, e = s.k % 40 + 2;
+    niz_shape shape = NIZ_SHAPE(2, t, 3, e);
+    niz_t q = niz_mul(leaf(z, d, shape, 1), 0.5), k = niz_relu(leaf(z, d, shape, 2));
+    niz_t v = niz_add(leaf(z, d, shape, 3), leaf(z, d, NIZ_SHAPE(e), 4));
+    niz_t p = niz_einsum("bthd,bshd->bhts", q, k);
+    y[0] = niz_einsum("bhts,bshd->bthd", niz_abs(p), v);
+    return 1;
+}
+
+/* Several axes are summed or free; some of them are split or in another order, which no panel has.
+ */
+static int many_axes(niz *z, niz_dtype d, sizes s, niz_t *y)
+{
+    niz_t a = niz_relu(leaf(z, d, NIZ_SHAPE(s.m, 3, s.n), 1));
+    niz_t b = niz_square(leaf(z, d, NIZ_SHAPE(5, 3, s.n), 2));
+    y[0] = niz_einsum("ijk,ljk->il", a, b);
+    y[1] = niz_einsum("ijk,ljk->jil", a, b);
+    y[2] = niz_einsum("ijk,lj->lik", a,
+                      niz_slice(niz_abs(leaf(z, d, NIZ_SHAPE(6, 3), 3)), 0, 1, 6, 1));
+    y[3] = niz_einsum("ikj,lkj->il", niz_transpose(a, 1, 2), niz_transpose(b, 1, 2));
+    return 4;
+}
+
+/* Columns that are not evenly spaced in what they are computed from, or in what they are. */
+static int uneven_columns(niz *z, niz_dtype d, sizes s, niz_t *y)
+{
+    niz_t a = niz_mul(leaf(z, d, NIZ_SHAPE(s.m, 3, s.n), 1), leaf(z, d, NIZ_SHAPE(3, 1), 2));
+    y[0] = niz_einsum("ijk,ljk->il", a, leaf(z, d, NIZ_SHAPE(5, 3, s.n), 3));
+    niz_t b = niz_reshape(niz_relu(leaf(z, d, NIZ_SHAPE(4, 6 * s.n), 4)), NIZ_SHAPE(4, 2, 3 * s.n));
+    y[1] = niz_einsum("kij,lkj->il", b, leaf(z, d, NIZ_SHAPE(s.m, 4, 3 * s.n), 5));
+    return 2;
+}
+
+/* As many elements as there are, but some twice: windows of every other element of 4 x 4, whose
+ * second half is in another row. */
+static int windows(niz *z, niz_dtype d, sizes s, niz_t *y)
+{
+    niz_t x = niz_mul(leaf(z, d, NIZ_SHAPE(4, 4, s.k), 1), leaf(z, d, NIZ_SHAPE(4, 1, 1), 2));
+    x = niz_window(niz_reshape(x, NIZ_SHAPE(16, s.k)), 0, 4, 2, 2); /* [5,k,4] */
+    x = niz_slice(x, 0, 0, 4, 1);
+    y[0] = niz_einsum("ikj,nk->ijn", x, leaf(z, d, NIZ_SHAPE(s.n, s.k), 3));
+    return 1;
+}
+
+/* Normalised, clipped and padded; by steps; and again for the gradient of the weights. */
+static int convolved(niz *z, niz_dtype d, sizes s, niz_t *y)
+{
+    int64_t c = s.k % 5 + 1, out = s.m % 19 + 1;
+    niz_t x = leaf(z, d, NIZ_SHAPE(2, c, 9, s.n + 2), 1);
+    niz_t w = leaf(z, d, NIZ_SHAPE(out, c, 3, 3), 2);
+    niz_t h = niz_relu(niz_mul(niz_sub(x, 0.125), leaf(z, d, NIZ_SHAPE(c, 1, 1), 3)));
+    y[0] = niz_conv(h, w, .pad = 1);
+    y[1] = niz_relu(niz_conv(h, w, .stride = 2, .pad = 2, .dilation = 2));
+    niz_t line = niz_square(leaf(z, d, NIZ_SHAPE(2, c, 7 * s.n + 3), 4));
+    y[2] = niz_conv(line, leaf(z, d, NIZ_SHAPE(out, c, 2), 5), .stride = 3, .pad = 1);
+    niz_t loss = niz_add(niz_sum(niz_square(y[0])), niz_sum(y[2]));
+    niz_grad(loss, 1, &w, y + 3);
+    return 4;
+}
+
 static const struct {
     const char *name;
     form *make;
 } forms[] = {
-    {"bias and relu", bias_and_relu}, {"read elsewhere", read_elsewhere},
-    {"maps before", maps_before},     {"batches", batches},
-    {"two axes", two_axes},           {"gradients", gradients},
+    {"bias and relu", bias_and_relu},
+    {"read elsewhere", read_elsewhere},
+    {"maps before", maps_before},
+    {"batches", batches},
+    {"two axes", two_axes},
+    {"gradients", gradients},
     {"convolution", convolution},
+    {"scaled operands", scaled_operands},
+    {"turned operands", turned_operands},
+    {"heads", heads},
+    {"many axes", many_axes},
+    {"convolved", convolved},
+    {"uneven columns", uneven_columns},
+    {"windows", windows},
 };
 
 static const sizes all_sizes[] = {
@@ -169,6 +267,25 @@ START_TEST(finished_tiles_have_the_same_bits_on_every_isa)
 {
     static const char *const isa[] = {"avx2", "sse2"};
     for (size_t i = 0; i < NIZ_COUNT(isa); i++) same_bits(NIZ_F32, isa[i], 2, 3);
+}
+END_TEST
+
+/* With everything computed while it is packed that can be, whether or not it pays. */
+START_TEST(packed_expressions_have_the_interpreters_bits)
+{
+    setenv("NIZ_FORCE", "recompute", 1);
+    same_bits(NIZ_F32, NULL, 1, 2);
+    same_bits(NIZ_F64, NULL, 3, 3);
+    unsetenv("NIZ_FORCE");
+}
+END_TEST
+
+START_TEST(packed_expressions_have_the_same_bits_on_every_isa)
+{
+    setenv("NIZ_FORCE", "recompute", 1);
+    same_bits(NIZ_F32, "avx2", 2, 3);
+    same_bits(NIZ_F64, "sse2", 2, 5);
+    unsetenv("NIZ_FORCE");
 }
 END_TEST
 
@@ -246,6 +363,9 @@ END_TEST
 int main(void)
 {
     UTIL_MAIN("tile", finished_tiles_have_the_interpreters_bits,
-              finished_tiles_have_the_same_bits_on_every_isa, updates_in_tiles_have_the_same_bits,
+              finished_tiles_have_the_same_bits_on_every_isa,
+              packed_expressions_have_the_interpreters_bits,
+              packed_expressions_have_the_same_bits_on_every_isa,
+              updates_in_tiles_have_the_same_bits,
               a_weight_read_by_its_own_update_is_not_overwritten_early);
 }

@@ -180,15 +180,28 @@ static uint16_t niz_build_choice(niz_builder *b, const uint16_t *x)
     return niz_value_add(b, y);
 }
 
-/* The first value of a tile's nest, loaded through its first access: the contraction's results. */
-static void niz_build_tile(niz_builder *b, uint32_t id)
+/* A rectangle's rows are those of a matrix. */
+static void niz_build_rectangle_rows(const niz_nest *n, niz_access *rectangle)
+{
+    int64_t stride = NIZ_NEST_TILE;
+    for (int d = n->rank; d-- > 0; stride *= n->dim[d]) rectangle->outer[d] = stride;
+}
+
+/* The first access of a nest around a contraction: a rectangle of node id. */
+static uint16_t niz_build_rectangle(niz_builder *b, uint32_t id)
 {
     niz_access tile = {.node = id, .dtype = b->n->dtype, .inner = 1, .wide = true, .tile = true};
-    niz_nest_value v = {.kind = NIZ_NEST_LOAD, .dtype = tile.dtype, .wide = true};
-    int64_t stride = NIZ_NEST_TILE;
-    for (int d = b->n->rank; d-- > 0; stride *= b->n->dim[d]) tile.outer[d] = stride;
-    v.access = niz_access_add(b, tile);
-    niz_value_add(b, v);
+    niz_build_rectangle_rows(b->n, &tile);
+    return niz_access_add(b, tile);
+}
+
+/* The first value of a tile's nest: the contraction's results. */
+static void niz_build_tile(niz_builder *b)
+{
+    uint16_t access = niz_build_rectangle(b, niz_fusion_tile(b->env->fusion, b->group));
+    niz_value_add(b,
+                  (niz_nest_value){
+                      .kind = NIZ_NEST_LOAD, .dtype = b->n->dtype, .wide = true, .access = access});
 }
 
 static bool niz_build_node(niz_builder *b, uint32_t id)
@@ -221,6 +234,36 @@ static bool niz_build_node(niz_builder *b, uint32_t id)
     bool partial = b->n->kind == NIZ_GROUP_FLAT && part == NIZ_PART_REDUCE;
     b->n->store[b->n->n_stores++] = (niz_nest_store){result, niz_access_add(b, a), partial};
     return !b->full;
+}
+
+/* The outer axes become those along which a panel counts rows. */
+static void niz_build_rows(niz_nest *n, const niz_panel *panel)
+{
+    for (int a = 0; a < n->n_accesses; a++) {
+        niz_access *x = &n->access[a];
+        int64_t was[NIZ_MAX_RANK];
+        memcpy(was, x->outer, sizeof was);
+        memset(x->outer, 0, sizeof x->outer);
+        for (int i = 0; i < panel->rank; i++) {
+            const niz_panel_axis *row = &panel->row[i];
+            x->outer[i] = (row->axis < n->rank ? was[row->axis] : x->inner) * row->step;
+        }
+    }
+    n->rank = panel->rank;
+    n->row = panel->columns;
+    for (int i = 0; i < n->rank; i++) n->dim[i] = panel->row[i].size;
+}
+
+/* A panel stores its operand's value in rectangles. */
+static void niz_build_panel(niz_builder *b, const niz_panel *panel)
+{
+    const niz_nest_env *env = b->env;
+    uint32_t operand = env->w->g.node[panel->host].arg[panel->operand];
+    int i = 0;
+    while (b->node[i] != env->layout[operand].root) i++;
+    b->n->store[b->n->n_stores++] = (niz_nest_store){b->of[i], 0, false};
+    niz_build_rows(b->n, panel);
+    niz_build_rectangle_rows(b->n, &b->n->access[0]);
 }
 
 /* Takes outer axis d out of the nest. */
@@ -405,9 +448,11 @@ bool niz_nest_build(const niz_nest_env *env, uint32_t g, niz_nest *n)
     for (int d = n->rank; d < group->domain.rank; d++) n->row *= group->domain.dim[d];
     memcpy(n->dim, group->domain.dim, sizeof *n->dim * (size_t)n->rank);
     if (n->kind == NIZ_GROUP_COLUMNS) niz_build_columns(n, group);
-    if (n->kind == NIZ_GROUP_TILE) niz_build_tile(&b, niz_fusion_tile(env->fusion, g));
+    if (n->kind == NIZ_GROUP_TILE) niz_build_tile(&b);
+    if (n->kind == NIZ_GROUP_PANEL) niz_build_rectangle(&b, env->fusion->panel[group->panel].host);
     for (uint32_t k = env->fusion->start[g]; k < env->fusion->start[g + 1]; k++)
         if (!niz_build_node(&b, env->fusion->member[k])) return false;
+    if (n->kind == NIZ_GROUP_PANEL) niz_build_panel(&b, &env->fusion->panel[group->panel]);
     niz_build_collapse(n);
     if (n->kind == NIZ_GROUP_COLUMNS) niz_build_collapse_columns(n);
     niz_build_flatten(n);
@@ -532,7 +577,7 @@ static const char *niz_nest_what(const niz_nest *n, bool row, bool wide)
 
 void niz_nest_print(FILE *f, const niz_nest *n)
 {
-    static const char *const kind[] = {"", "rows", "flat", "columns", "tile"};
+    static const char *const kind[] = {"", "rows", "flat", "columns", "tile", "", "panel"};
     fprintf(f, "nest %s %s outer %d\n", niz_dtype_name(n->dtype), kind[n->kind], n->rank);
     for (int i = 0; i < n->n_values; i++) {
         const niz_nest_value *v = &n->value[i];

@@ -29,7 +29,8 @@
  * again if that is cheap, and kept in a row-sized piece of scratch memory if not.
  *
  * The nest of a tile finishes rectangles of a contraction: @0 is the rectangle, rows and columns of
- * it are walked as if it were the whole.
+ * it are walked as if it were the whole.  The nest of a panel makes rectangles of an operand: @0 is
+ * where they go.
  *
  * Sizes and strides are arguments of the kernel, not part of its text: only the kind of each stride
  * along the row (0, 1, other), and whether another row moves it at all, is.  Another batch size or
@@ -68,7 +69,7 @@ typedef struct niz_access {
     bool row;  /* one value a row or column: the axis that is swept is not walked */
     bool wide; /* walked along j */
     bool same; /* for all rows: no outer axis walks it */
-    bool tile; /* a tile's results, rows NIZ_NEST_TILE apart: no buffer of its own */
+    bool tile; /* a tile's results or a panel, rows NIZ_NEST_TILE apart: no buffer of its own */
 } niz_access;
 
 typedef struct niz_nest_value {

@@ -57,14 +57,49 @@ static void NAME(niz_conv_stage_plane)(const niz_conv_call *c, const T *x, T *ou
         }
 }
 
+/* The plane where x is made, `line` being the first row of its channel: some rows at a time, and of
+ * each only the positions that the region has. */
+static void NAME(niz_conv_make_plane)(const niz_conv_call *c, int64_t line, T *out)
+{
+    const niz_conv_phase *p = c->phase;
+    const niz_conv_region *r = &c->region;
+    niz_make *make = c->fused->make[0];
+    int64_t at[3];
+    for (int d = 0; d < 3; d++) at[d] = r->from[d] * p->step[d] - p->lo[d];
+    int64_t left = at[2] > 0 ? at[2] : 0, end = at[2] + r->extent[2] * p->step[2];
+    int64_t width = niz_tile_min(end, p->x_size[2]) - left;
+    int64_t stride = niz_tile_ceil(width > 0 ? width : 1, LANES) * LANES;
+    int64_t most = stride < NIZ_CONV_MADE ? NIZ_CONV_MADE / stride : 1;
+    for (int64_t i = 0; i < r->extent[0]; i++)
+        for (int64_t j = 0, n; j < r->extent[1]; j += n) {
+            int64_t u = at[0] + i, v = at[1] + j;
+            bool in = u >= 0 && u < p->x_size[0] && v >= 0 && v < p->x_size[1] && width > 0;
+            T *row = c->work->made;
+            n = in ? niz_tile_min(most, niz_tile_min(r->extent[1] - j, p->x_size[1] - v)) : 1;
+            if (in) make->run(make, row, stride, line + u * p->x_size[1] + v, n, left, width);
+            for (int64_t k = 0; k < n; k++, row += stride)
+                for (int64_t f = 0; f < p->step[2]; f++, out += r->extent[2])
+                    NAME(niz_conv_stage_row)
+            (row, in ? width : 0, 1, at[2] - left + f, p->step[2], r->extent[2], out);
+        }
+}
+
 /* Channels [from, from + n) of the chunk's images. */
 static void NAME(niz_conv_stage)(const niz_conv_call *c, int64_t from, int64_t n)
 {
     const niz_conv_loop *l = c->loop;
+    int64_t lines = c->phase->x_size[0] * c->phase->x_size[1];
     for (int64_t b = 0; b < c->region.images; b++)
-        for (int64_t i = 0; i < n; i++) NAME(niz_conv_stage_plane)
-    (c, (const T *)c->x + (c->region.image + b) * l->x_stride[0] + (from + i) * l->x_stride[2],
-     (T *)c->work->stage + (b * c->work->channels + i) * c->region.plane);
+        for (int64_t i = 0; i < n; i++) {
+            int64_t image = c->region.image + b, channel = from + i;
+            T *out = (T *)c->work->stage + (b * c->work->channels + i) * c->region.plane;
+            const T *x = (const T *)c->x + image * l->x_stride[0] + channel * l->x_stride[2];
+            int64_t line = ((image * l->groups + c->group) * l->in + channel) * lines;
+            if (l->made)
+                NAME(niz_conv_make_plane)(c, line, out);
+            else
+                NAME(niz_conv_stage_plane)(c, x, out);
+        }
 }
 
 #if CONV_FLOATING
@@ -81,8 +116,8 @@ NIZ_TILE_INLINE void NAME(niz_conv_copy_runs)(const T *stage, const int64_t *tap
     }
 }
 
-/* Columns of short runs, but with their terms side by side (a gradient of weights: a few places, and
- * rows of the image to sum over): turned, a run of terms at a time. */
+/* Columns of short runs, but with their terms side by side (a gradient of weights: a few places,
+ * and rows of the image to sum over): turned, a run of terms at a time. */
 static void NAME(niz_conv_pack_turned)(const niz_conv_work *w, int64_t panel, int64_t columns,
                                        int64_t n, T *out)
 {

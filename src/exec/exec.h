@@ -94,8 +94,19 @@ typedef struct niz_nest_loop {
     uint32_t kernel;        /* which of the plan's functions */
     int64_t *argument;
     int n_arguments, n_buffers;
-    int64_t *step; /* of a tile's: bytes from column to column of each buffer */
+    /* of a nest around another loop: its outer axes, and of each buffer where it lies and bytes
+     * from column to column */
+    int rank;
+    niz_address *buffer;
+    int64_t *step;
 } niz_nest_loop;
+
+/** Nests around a contraction or convolution: one finishes its results, others make its operands.
+ *  NULL: none. */
+typedef struct niz_around {
+    niz_nest_loop *finish, *make[2];
+    niz_made made[2];
+} niz_around;
 
 /** A chunk's buffers are its pointers, then the single elements it reads, then those it leaves. */
 typedef struct niz_chunk_loop {
@@ -128,8 +139,8 @@ typedef struct niz_task {
         niz_tree_loop *tree;
         niz_chunk_loop *chunk;
     } loop;
-    niz_nest_loop
-        *finish; /* CONTRACT, CONV: what finishes their results; its buffers follow theirs */
+    /* CONTRACT, CONV.  Buffers: two operands; the result, or those of finish; those of make */
+    niz_around around;
     const niz_op *op;
     int64_t units;   /* of the range that is cut into pieces */
     double work;     /* about the elements' operations in all */
@@ -258,8 +269,9 @@ niz_task *niz_lower_task(niz_lowering *l, uint32_t origin, int n_buffers);
 /** With a profile: names a task after its nodes' operations and counts its work.  False (error set)
  *  without memory. */
 bool niz_lower_describe(niz_lowering *l, niz_task *t, uint32_t n, const uint32_t *node);
-/** The task of a contraction or convolution whose results `finish` takes. */
-niz_task *niz_lower_tile(niz_lowering *l, uint32_t id, niz_nest_loop *finish);
+/** The task of a contraction or convolution with nests around it, whose buffers are not filled in.
+ */
+niz_task *niz_lower_tile(niz_lowering *l, uint32_t id, const niz_around *around);
 niz_address niz_lower_root(const niz_lowering *l, uint32_t root, int64_t element);
 /** Memory beside the arena for a task's own use: an address of `bytes` bytes. */
 niz_address niz_lower_extra(niz_lowering *l, int64_t bytes);

@@ -16,6 +16,9 @@
 #include "exec/exec.h"
 #include "exec/jit_chunk.h"
 
+/* Groups of one task at most: what makes two operands, and what finishes their product. */
+#define NIZ_WRITER_SIDES 3
+
 /* One plan's text being written. */
 typedef struct niz_writer {
     niz_exec *e;
@@ -116,10 +119,32 @@ static bool niz_writer_trees(niz_writer *s, niz_lowering *l, const niz_task *nes
     return true;
 }
 
-static bool niz_writer_describe(niz_writer *s, niz_lowering *l, niz_task *t, uint32_t g)
+/* Names a task after the nodes of its groups. */
+static bool niz_writer_describe(niz_writer *s, niz_lowering *l, niz_task *t, int n_groups,
+                                const uint32_t *group)
 {
-    const uint32_t *start = s->fusion->start + g;
-    return niz_lower_describe(l, t, start[1] - start[0], s->fusion->member + start[0]);
+    const niz_fusion *f = s->fusion;
+    uint32_t node[NIZ_WRITER_SIDES * NIZ_GROUP_NODES], n = 0;
+    for (int i = 0; i < n_groups; i++)
+        for (uint32_t k = f->start[group[i]]; k < f->start[group[i] + 1]; k++)
+            node[n++] = f->member[k];
+    return niz_lower_describe(l, t, n, node);
+}
+
+/* Builds the nest of group g.  False: it does not fit (no error is set), or is wrong. */
+static bool niz_writer_build(niz_writer *s, uint32_t g)
+{
+    niz_nest_env env = {s->w, s->p->layout, s->fusion, s->stored, niz_writer_map, s};
+    char why[160];
+    s->group = g;
+    if (!niz_nest_build(&env, g, s->nest)) return false;
+    const char *fault = niz_nest_verify(s->nest, why, sizeof why);
+    if (fault) {
+        niz_fail(s->e->z, (niz_at){0}, NIZ_E_INTERNAL, "a wrong nest: %s", fault);
+        return false;
+    }
+    if (niz_pipeline_lists("NIZ_DUMP", "nest")) niz_nest_print(stderr, s->nest);
+    return true;
 }
 
 /* The nest at hand as a function and its arguments. */
@@ -139,45 +164,59 @@ static niz_nest_loop *niz_writer_loop(niz_writer *s, niz_lowering *l)
 
 _Static_assert(NIZ_NEST_TILE == NIZ_TILE_STRIDE, "a tile's rows");
 
-/* A contraction or convolution, and the nest that finishes its results. */
-static bool niz_writer_tile(niz_writer *s, niz_lowering *l, uint32_t g, niz_nest_loop *loop)
+/* The nest of group g, around a contraction or convolution.  Its first buffer is the rectangle at
+ * hand, the thread's own. */
+static niz_nest_loop *niz_writer_around(niz_writer *s, niz_lowering *l, uint32_t g, double *work)
 {
+    if (!niz_writer_build(s, g)) return NULL;
     const niz_nest *n = s->nest;
-    if (!(loop->step = niz_lower_alloc(l, sizeof *loop->step * (size_t)n->n_accesses)))
-        return false;
-    for (int a = 0; a < n->n_accesses; a++)
-        loop->step[a] = n->access[a].inner * (int64_t)niz_dtype_size(n->access[a].dtype);
-    niz_task *t = niz_lower_tile(l, niz_fusion_tile(s->fusion, g), loop);
-    if (!t) return false;
-    niz_address *buffer = t->buffer + t->n - n->n_accesses;
-    for (int a = 1; a < n->n_accesses; a++)
-        buffer[a] = niz_lower_root(l, n->access[a].node, n->access[a].offset);
-    buffer[0] = buffer[n->n_accesses - 1]; /* of no use: the tile is the thread's own */
-    t->work += (double)t->count * (1 + n->n_values / 4);
-    return niz_writer_describe(s, l, t, g);
+    niz_nest_loop *loop = niz_writer_loop(s, l);
+    if (!loop) return NULL;
+    loop->rank = n->rank;
+    loop->step = niz_lower_alloc(l, sizeof *loop->step * (size_t)n->n_accesses);
+    loop->buffer = niz_lower_alloc(l, sizeof *loop->buffer * (size_t)n->n_accesses);
+    if (!loop->step || !loop->buffer) return NULL;
+    for (int a = 0; a < n->n_accesses; a++) {
+        const niz_access *x = &n->access[a];
+        loop->step[a] = x->inner * (int64_t)niz_dtype_size(x->dtype);
+        if (a) loop->buffer[a] = niz_lower_root(l, x->node, x->offset);
+    }
+    *work += (double)niz_nest_elements(n) * (1 + n->n_values / 4);
+    return loop;
 }
 
-static bool niz_writer_nest(void *state, niz_lowering *l, uint32_t g)
+/* A contraction or convolution with what makes its operands and finishes its results. */
+static bool niz_writer_tile(niz_writer *s, niz_lowering *l, uint32_t g)
 {
-    niz_writer *s = state;
-    niz_nest_env env = {s->w, s->p->layout, s->fusion, s->stored, niz_writer_map, s};
-    niz_address partial[NIZ_NEST_STORES];
-    char why[160];
-    if (s->fusion->group[g].kind == NIZ_GROUP_CHUNK)
-        return niz_chunk_task(&s->chunks, &env, s->in_param, l, g);
-    s->group = g;
-    if (!niz_nest_build(&env, g, s->nest)) return false;
-    const niz_nest *n = s->nest;
-    const char *fault = niz_nest_verify(n, why, sizeof why);
-    if (fault) {
-        niz_fail(s->e->z, (niz_at){0}, NIZ_E_INTERNAL, "a wrong nest: %s", fault);
-        return false;
+    const niz_fusion *f = s->fusion;
+    uint32_t id = niz_fusion_tile(f, g), group[NIZ_WRITER_SIDES];
+    niz_around around = {0};
+    double work = 0;
+    int n = 0;
+    for (int i = 0; i < 2; i++) {
+        uint32_t panel = niz_fusion_panel(f, id, i);
+        if (panel == NIZ_NONE) continue;
+        around.made[i] = f->panel[f->group[panel].panel].across ? NIZ_MADE_ACROSS : NIZ_MADE_ALONG;
+        if (!(around.make[i] = niz_writer_around(s, l, panel, &work))) return false;
+        group[n++] = panel;
     }
-    if (niz_pipeline_lists("NIZ_DUMP", "nest")) niz_nest_print(stderr, n);
+    group[n++] = g;
+    if (f->group[g].kind == NIZ_GROUP_TILE && !(around.finish = niz_writer_around(s, l, g, &work)))
+        return false;
+    niz_task *t = niz_lower_tile(l, id, &around);
+    if (!t) return false;
+    t->work += work;
+    return niz_writer_describe(s, l, t, n, group);
+}
+
+static bool niz_writer_nest(niz_writer *s, niz_lowering *l, uint32_t g)
+{
+    niz_address partial[NIZ_NEST_STORES];
+    if (!niz_writer_build(s, g)) return false;
+    const niz_nest *n = s->nest;
     uint32_t first = s->fusion->member[s->fusion->start[g]];
     niz_nest_loop *loop = niz_writer_loop(s, l);
     if (!loop) return false;
-    if (n->kind == NIZ_GROUP_TILE) return niz_writer_tile(s, l, g, loop);
     niz_task *t = niz_lower_task(l, s->w->g.node[first].origin, n->n_accesses);
     if (!t) return false;
     t->kind = NIZ_TASK_NEST;
@@ -192,7 +231,19 @@ static bool niz_writer_nest(void *state, niz_lowering *l, uint32_t g)
             t->buffer[n->store[i].access] = partial[i];
         }
     niz_lower_scratch(l, niz_nest_scratch(n, niz_jit_vector_bytes(s->e)));
-    return niz_writer_describe(s, l, t, g) && niz_writer_trees(s, l, t, partial);
+    return niz_writer_describe(s, l, t, 1, &g) && niz_writer_trees(s, l, t, partial);
+}
+
+static bool niz_writer_group(void *state, niz_lowering *l, uint32_t g)
+{
+    niz_writer *s = state;
+    niz_nest_env env = {s->w, s->p->layout, s->fusion, s->stored, niz_writer_map, s};
+    switch (s->fusion->group[g].kind) {
+    case NIZ_GROUP_CHUNK: return niz_chunk_task(&s->chunks, &env, s->in_param, l, g);
+    case NIZ_GROUP_ALONE: /* with panels */
+    case NIZ_GROUP_TILE: return niz_writer_tile(s, l, g);
+    default: return niz_writer_nest(s, l, g);
+    }
 }
 
 static bool niz_writer_begin(niz_writer *s)
@@ -228,7 +279,7 @@ static bool niz_jit_lower(niz_exec *e, niz_plan *plan, const niz_work *w, const 
     niz_chunk_writer_init(&s.chunks, e);
     bool ok = niz_writer_begin(&s) &&
               niz_lower(e, plan, &plan->compiled, w, p,
-                        &(niz_lower_options){fusion, niz_writer_nest, &s}) &&
+                        &(niz_lower_options){fusion, niz_writer_group, &s}) &&
               niz_texts_request(e, plan, &s.functions, &s.chunks.functions);
     if (ok && plan->n_texts) {
         plan->next_waiting = e->jit->waiting;

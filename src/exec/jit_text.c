@@ -257,6 +257,11 @@ static bool niz_texts_find(const niz_plan *plan, const char *kind, niz_symbol s,
     return f != NULL;
 }
 
+static bool niz_texts_find_nest(const niz_plan *plan, niz_nest_loop *nest)
+{
+    return !nest || niz_texts_find(plan, NIZ_TEXT_NESTS, plan->nest[nest->kernel], &nest->run);
+}
+
 bool niz_texts_resolve(niz_plan *plan)
 {
     for (size_t i = 0; i < plan->compiled.n_tasks; i++) {
@@ -267,8 +272,10 @@ bool niz_texts_resolve(niz_plan *plan)
                 return false;
             continue;
         }
-        niz_nest_loop *nest = t->kind == NIZ_TASK_NEST ? t->loop.nest : t->finish;
-        if (nest && !niz_texts_find(plan, NIZ_TEXT_NESTS, plan->nest[nest->kernel], &nest->run))
+        if (!niz_texts_find_nest(plan, t->kind == NIZ_TASK_NEST ? t->loop.nest : NULL) ||
+            !niz_texts_find_nest(plan, t->around.finish) ||
+            !niz_texts_find_nest(plan, t->around.make[0]) ||
+            !niz_texts_find_nest(plan, t->around.make[1]))
             return false;
     }
     return true;

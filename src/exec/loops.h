@@ -62,6 +62,23 @@ typedef struct niz_finish {
                 int64_t cols);
 } niz_finish;
 
+/* Makes an operand of a contraction or convolution while it is packed: rows [row, row + rows) of
+ * it, of each the columns [col, col + cols), to out, `stride` elements from row to row.  An operand
+ * of a contraction has rows [batch, free] and columns [k], or made across, rows [batch, k] and
+ * columns [free]; x of a convolution has its last axis as columns. */
+typedef struct niz_make {
+    void (*run)(struct niz_make *m, void *out, int64_t stride, int64_t row, int64_t rows,
+                int64_t col, int64_t cols);
+} niz_make;
+
+typedef enum niz_made { NIZ_MADE_NOT, NIZ_MADE_ALONG, NIZ_MADE_ACROSS } niz_made;
+
+/* What is fused with a loop, NULL where nothing is.  The memory of a made operand is never read. */
+typedef struct niz_fused {
+    niz_finish *finish;
+    niz_make *make[2];
+} niz_fused;
+
 /* How a contraction's inner loop goes about it: known once the loop is, and kept with it.  Steps
  * are elements from row to row ..., k to k, if that is always the same. */
 typedef struct niz_contract_plan {
@@ -74,8 +91,8 @@ typedef struct niz_contract_plan {
     int64_t n_rows, n_cols, n_k;
     int64_t row_step, col_step, a_step, b_step;
     int64_t unit_rows, unit_cols, row_units, col_units; /* units of one batch entry */
-    size_t row_off, col_off, a_off, b_off, panels, packed_rows,
-        tile; /* where they are in scratch */
+    /* where they are in scratch */
+    size_t row_off, col_off, a_off, b_off, panels, packed_rows, tile, made_rows, made_cols;
 } niz_contract_plan;
 
 /* contract: y[batch, m, n] = sum over k of a[batch, m, k] * b[batch, n, k], every group of axes
@@ -88,6 +105,7 @@ typedef struct niz_contract_loop {
     niz_dtype dtype;               /* f32, f64, i32, i64 */
     niz_loop_space batch, m, n, k; /* strides: batch (a, b, y); m (a); n (b); k (a, b) */
     bool tiled;                    /* will be run with `finish` */
+    niz_made made[2];              /* a, b: will be run with `make` (floating only) */
     niz_contract_plan plan;
 } niz_contract_loop;
 
@@ -106,6 +124,7 @@ typedef struct niz_conv_loop {
     int64_t step[NIZ_CONV_MAX], dilation[NIZ_CONV_MAX], lo[NIZ_CONV_MAX], hole[NIZ_CONV_MAX];
     int64_t x_stride[3 + NIZ_CONV_MAX], w_stride[3 + NIZ_CONV_MAX]; /* x: b g c ..., w: g k c ... */
     bool tiled;                                                     /* will be run with `finish` */
+    bool made;   /* x: will be run with `make` (floating only, no hole) */
     int threads; /* that units will be shared among: 1 or more */
 } niz_conv_loop;
 
@@ -116,9 +135,9 @@ typedef struct niz_loops {
     void (*copy)(const niz_copy_loop *, const void *x, void *y, int64_t begin, int64_t end);
     void (*reduce)(const niz_reduce_loop *, const void *x, void *y, int64_t begin, int64_t end);
     void (*contract)(const niz_contract_loop *, const void *a, const void *b, void *y,
-                     int64_t begin, int64_t end, void *scratch, niz_finish *finish);
+                     int64_t begin, int64_t end, void *scratch, const niz_fused *fused);
     void (*conv)(const niz_conv_loop *, const void *x, const void *w, void *y, int64_t begin,
-                 int64_t end, void *scratch, niz_finish *finish);
+                 int64_t end, void *scratch, const niz_fused *fused);
     void (*contract_prepare)(niz_contract_loop *);
     int64_t (*conv_units)(const niz_conv_loop *);
     size_t (*conv_scratch)(const niz_conv_loop *);

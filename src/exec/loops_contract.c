@@ -20,6 +20,7 @@
 typedef struct niz_contract_work {
     int64_t *row_off, *col_off, *a_off, *b_off;
     void *panels, *packed_rows, *tile;
+    void *made_rows, *made_cols; /* what is made of them, on its way into panels */
 } niz_contract_work;
 
 /* The loop seen as rows x columns. */
@@ -48,12 +49,14 @@ static bool niz_contract_cuts_rows(const niz_contract_plan *p, bool tiled)
 }
 
 /* Where the pieces of scratch begin. */
-static void niz_contract_lay_out(niz_contract_plan *p, size_t size, bool tiled)
+static void niz_contract_lay_out(niz_contract_plan *p, size_t size, const niz_contract_loop *l)
 {
     int64_t k = niz_tile_min(p->n_k, NIZ_TILE_K);
     int64_t cols = niz_tile_min(p->n_cols, NIZ_TILE_COLS);
     int64_t panels = niz_tile_ceil(cols, NIZ_TILE_MAX_NR) * NIZ_TILE_MAX_NR;
-    int64_t depth = tiled ? niz_tile_depth(p->n_k) : 0;
+    int64_t depth = l->tiled ? niz_tile_depth(p->n_k) : 0;
+    int64_t made_rows = l->made[p->swap] ? NIZ_MADE_ROWS * NIZ_MADE_STRIDE : 0;
+    int64_t made_cols = l->made[!p->swap] ? NIZ_TILE_MAX_NR * NIZ_MADE_STRIDE : 0;
     size_t word = sizeof(int64_t);
     p->row_off = 0;
     p->col_off = p->row_off + niz_tile_room(niz_tile_min(p->n_rows, NIZ_TILE_ROWS), word);
@@ -62,7 +65,9 @@ static void niz_contract_lay_out(niz_contract_plan *p, size_t size, bool tiled)
     p->packed_rows = p->b_off + niz_tile_room(k, word);
     p->panels = p->packed_rows + niz_tile_room(k * NIZ_TILE_MAX_R, size);
     p->tile = p->panels + niz_tile_room(k * panels, size);
-    p->scratch = p->tile + niz_tile_room(depth * NIZ_TILE_STRIDE, size);
+    p->made_rows = p->tile + niz_tile_room(depth * NIZ_TILE_STRIDE, size);
+    p->made_cols = p->made_rows + niz_tile_room(made_rows, size);
+    p->scratch = p->made_cols + niz_tile_room(made_cols, size);
 }
 
 /* Whether micro-kernels can be let loose on the operands as they lie. */
@@ -74,7 +79,7 @@ static bool niz_contract_is_whole(const niz_contract_plan *p, const niz_contract
     bool plain = p->row_step != NIZ_TILE_ANY &&
                  (p->a_step == 1 || (p->a_step != NIZ_TILE_ANY && p->n_cols <= 2 * lanes));
     return p->near && filled && plain && p->n_k > 0 && p->n_k <= NIZ_TILE_K && !l->tiled &&
-           l->batch.rank == 0;
+           !l->made[p->swap] && l->batch.rank == 0;
 }
 
 void NIZ_ISA_NAME(niz_contract_prepare)(niz_contract_loop *l)
@@ -93,7 +98,7 @@ void NIZ_ISA_NAME(niz_contract_prepare)(niz_contract_loop *l)
         .b_step = niz_tile_step(&l->k, !swap),
     };
     int64_t apart = p.b_step * (int64_t)size;
-    p.near = p.col_step == 1 && p.b_step != NIZ_TILE_ANY &&
+    p.near = !l->made[!swap] && p.col_step == 1 && p.b_step != NIZ_TILE_ANY &&
              niz_tile_reads_in_place(p.n_rows, p.n_k, apart);
     p.by_rows = niz_contract_cuts_rows(&p, l->tiled);
     p.unit_rows = p.by_rows ? NIZ_CONTRACT_CUT_ROWS : NIZ_CONTRACT_UNIT_ROWS;
@@ -102,7 +107,7 @@ void NIZ_ISA_NAME(niz_contract_prepare)(niz_contract_loop *l)
     p.col_units = niz_tile_ceil(p.n_cols, p.unit_cols);
     p.whole = niz_contract_is_whole(&p, l);
     p.units = niz_tile_count(&l->batch) * p.row_units * p.col_units;
-    niz_contract_lay_out(&p, size, l->tiled);
+    niz_contract_lay_out(&p, size, l);
     l->plan = p;
 }
 
@@ -114,95 +119,58 @@ static niz_contract_work niz_contract_work_in(const niz_contract_plan *p, char *
                                .b_off = (int64_t *)(void *)(scratch + p->b_off),
                                .panels = scratch + p->panels,
                                .packed_rows = scratch + p->packed_rows,
-                               .tile = scratch + p->tile};
+                               .tile = scratch + p->tile,
+                               .made_rows = scratch + p->made_rows,
+                               .made_cols = scratch + p->made_cols};
 }
 
-/* ---- floating: one rectangle ----------------------------------------------------------------- */
+/* ---- one rectangle -----------------------------------------------------------------------------
+ */
 
-#define RECTANGLE(T, NAME)                                                                         \
-    static niz_tile_b NAME(niz_contract_columns)(const niz_contract_loop *l, const T *b,           \
-                                                 const niz_contract_work *w, int64_t col,          \
-                                                 int64_t cols, int64_t k0, int64_t n)              \
-    {                                                                                              \
-        const int64_t nr = 2 * NIZ_VECTOR_BYTES / (int64_t)sizeof(T);                              \
-        const niz_contract_plan *p = &l->plan;                                                     \
-        if (p->near) {                                                                             \
-            niz_tile_b t = {b + col + k0 * p->b_step, p->b_step, nr, cols, NULL};                  \
-            if (cols % (nr / 2)) {                                                                 \
-                int64_t rest = cols % nr;                                                          \
-                const T *from = (const T *)t.b + (cols - rest);                                    \
-                t.rest = w->panels;                                                                \
-                NAME(niz_tile_pack_rest)(from, p->b_step, rest, n, w->panels);                     \
-            }                                                                                      \
-            return t;                                                                              \
-        }                                                                                          \
-        niz_tile_b t = {w->panels, nr, n * nr, cols, NULL};                                        \
-        niz_tile_offsets(&l->k, !p->swap, k0, n, w->b_off);                                        \
-        bool k_unit = p->b_step == 1 || (p->b_step == NIZ_TILE_ANY && niz_tile_unit(w->b_off, n)); \
-        for (int64_t j = 0; j < cols; j += nr) NAME(niz_tile_pack_panel)                           \
-        (b, w->col_off + j, niz_tile_min(nr, cols - j), w->b_off, k_unit, n,                       \
-         (T *)w->panels + j * n);                                                                  \
-        return t;                                                                                  \
-    }                                                                                              \
-                                                                                                   \
-    static void NAME(niz_contract_rectangle)(                                                      \
-        const niz_contract_loop *l, const niz_contract_work *w, const T *a, const T *b,            \
-        niz_tile_y *to, int64_t row, int64_t rows, int64_t col, int64_t cols)                      \
-    {                                                                                              \
-        const int64_t nr = 2 * NIZ_VECTOR_BYTES / (int64_t)sizeof(T);                              \
-        const niz_contract_plan *p = &l->plan;                                                     \
-        bool plain = p->row_step != NIZ_TILE_ANY &&                                                \
-                     (p->a_step == 1 || (p->a_step != NIZ_TILE_ANY && cols <= nr));                \
-        niz_tile_a left = {.a = a,                                                                 \
-                           .row_off = w->row_off,                                                  \
-                           .k_off = w->a_off,                                                      \
-                           .rows = rows,                                                           \
-                           .row_step = p->row_step,                                                \
-                           .k_step = p->a_step,                                                    \
-                           .plain = plain,                                                         \
-                           .packed = w->packed_rows};                                              \
-        if (!plain) niz_tile_offsets(niz_contract_rows(l), 0, row, rows, w->row_off);              \
-        if (!p->near) niz_tile_offsets(niz_contract_cols(l), 0, col, cols, w->col_off);            \
-        if (p->n_k == 0) NAME(niz_tile_zero)(to, rows, cols);                                      \
-        for (int64_t k0 = 0; k0 < p->n_k; k0 += NIZ_TILE_K) {                                      \
-            int64_t n = niz_tile_min(NIZ_TILE_K, p->n_k - k0);                                     \
-            if (plain)                                                                             \
-                left.a = a + row * p->row_step + k0 * p->a_step;                                   \
-            else                                                                                   \
-                niz_tile_offsets(&l->k, p->swap, k0, n, w->a_off);                                 \
-            niz_tile_b right = NAME(niz_contract_columns)(l, b, w, col, cols, k0, n);              \
-            to->last = k0 + n == p->n_k;                                                           \
-            NAME(niz_tile_block)(&left, &right, n, to);                                            \
-            to->first = false;                                                                     \
-        }                                                                                          \
-    }
-RECTANGLE(float, NIZ_TILE_F32)
-RECTANGLE(double, NIZ_TILE_F64)
+/* A range of units of one batch entry, under way. */
+typedef struct niz_contract_call {
+    const niz_contract_loop *loop;
+    const niz_fused *fused;
+    niz_contract_work work;
+    const char *a, *b; /* of the rows, of the columns, at the batch entry */
+    char *y;
+    int64_t entry;
+} niz_contract_call;
 
-/* All of it, if nothing needs to be prepared. */
-#define WHOLE(T, NAME)                                                                             \
-    static void NAME(niz_contract_whole)(const niz_contract_plan *p, const T *a, const T *b, T *y) \
-    {                                                                                              \
-        const int64_t nr = 2 * NIZ_VECTOR_BYTES / (int64_t)sizeof(T), n = p->n_cols;               \
-        niz_tile_b right = {b, p->b_step, nr, n, NULL};                                            \
-        for (int64_t row = 0, rows; row < p->n_rows; row += rows, a += rows * p->row_step) {       \
-            rows = niz_tile_band_rows(p->n_rows - row);                                            \
-            NAME(niz_tile_whole)                                                                   \
-            (rows, p->n_k, a, p->row_step, p->a_step, &right, y + row * n, n);                     \
-        }                                                                                          \
-    }
-WHOLE(float, NIZ_TILE_F32)
-WHOLE(double, NIZ_TILE_F64)
+/* Where the rows' operand (side 0) or the columns' (1) comes from. */
+static niz_made niz_contract_made(const niz_contract_loop *l, int side)
+{
+    return l->made[side ^ l->plan.swap];
+}
+
+static niz_make *niz_contract_make(const niz_contract_call *c, int side)
+{
+    return c->fused->make[side ^ c->loop->plan.swap];
+}
+
+#define T float
+#define NAME(f) NIZ_TILE_F32(f)
+#include "exec/contract_body.h"
+#undef T
+#undef NAME
+
+#define T double
+#define NAME(f) NIZ_TILE_F64(f)
+#include "exec/contract_body.h"
+#undef T
+#undef NAME
 
 /* ---- integers: sums wrap, so their order is free --------------------------------------------- */
 
 #define INTEGERS(T, U, NAME)                                                                       \
-    static void NAME(niz_contract_rectangle)(                                                      \
-        const niz_contract_loop *l, const niz_contract_work *w, const T *a, const T *b,            \
-        niz_tile_y *to, int64_t row, int64_t rows, int64_t col, int64_t cols)                      \
+    static void NAME(niz_contract_rectangle)(const niz_contract_call *c, niz_tile_y *to,           \
+                                             int64_t row, int64_t rows, int64_t col, int64_t cols) \
     {                                                                                              \
-        T *y = to->y;                                                                              \
+        const niz_contract_loop *l = c->loop;                                                      \
+        const niz_contract_work *w = &c->work;                                                     \
         const niz_contract_plan *p = &l->plan;                                                     \
+        const T *a = (const T *)(const void *)c->a, *b = (const T *)(const void *)c->b;            \
+        T *y = to->y;                                                                              \
         niz_tile_offsets(niz_contract_rows(l), 0, row, rows, w->row_off);                          \
         niz_tile_offsets(niz_contract_cols(l), 0, col, cols, w->col_off);                          \
         NAME(niz_tile_zero)(to, rows, cols);                                                       \
@@ -224,15 +192,6 @@ INTEGERS(int64_t, uint64_t, NIZ_TILE_I64)
 
 /* ---- units ----------------------------------------------------------------------------------- */
 
-typedef struct niz_contract_call {
-    const niz_contract_loop *loop;
-    niz_contract_work work;
-    const char *a, *b; /* at the batch entry */
-    char *y;
-    int64_t entry;
-    niz_finish *finish;
-} niz_contract_call;
-
 /* Rows [row, row + rows) times columns [col, col + cols): within the tables' sizes. */
 static void niz_contract_piece(const niz_contract_call *c, int64_t row, int64_t rows, int64_t col,
                                int64_t cols)
@@ -241,19 +200,18 @@ static void niz_contract_piece(const niz_contract_call *c, int64_t row, int64_t 
     const niz_contract_plan *p = &l->plan;
     char *y = c->y + (row * p->n_cols + col) * (int64_t)niz_tile_size(l->dtype);
     niz_tile_y to = {.y = y, .row_stride = p->n_cols, .first = true};
-    if (c->finish)
+    if (l->tiled)
         to = (niz_tile_y){.y = c->work.tile,
                           .row_stride = NIZ_TILE_STRIDE,
                           .first = true,
-                          .finish = c->finish,
+                          .finish = c->fused->finish,
                           .row = c->entry * p->n_rows + row,
                           .col = col};
-    const void *a = c->a, *b = c->b;
     switch (l->dtype) {
-    case NIZ_F32: niz_contract_rectangle_f32(l, &c->work, a, b, &to, row, rows, col, cols); break;
-    case NIZ_F64: niz_contract_rectangle_f64(l, &c->work, a, b, &to, row, rows, col, cols); break;
-    case NIZ_I32: niz_contract_rectangle_i32(l, &c->work, a, b, &to, row, rows, col, cols); break;
-    case NIZ_I64: niz_contract_rectangle_i64(l, &c->work, a, b, &to, row, rows, col, cols); break;
+    case NIZ_F32: niz_contract_rectangle_f32(c, &to, row, rows, col, cols); break;
+    case NIZ_F64: niz_contract_rectangle_f64(c, &to, row, rows, col, cols); break;
+    case NIZ_I32: niz_contract_rectangle_i32(c, &to, row, rows, col, cols); break;
+    case NIZ_I64: niz_contract_rectangle_i64(c, &to, row, rows, col, cols); break;
     default: break;
     }
 }
@@ -300,7 +258,7 @@ static void niz_contract_entry(const niz_contract_call *c, int64_t begin, int64_
 
 void NIZ_ISA_NAME(niz_contract_run)(const niz_contract_loop *l, const void *a, const void *b,
                                     void *y, int64_t begin, int64_t end, void *scratch,
-                                    niz_finish *finish)
+                                    const niz_fused *fused)
 {
     const niz_contract_plan *p = &l->plan;
     if (p->whole && begin == 0 && end == p->row_units * p->col_units) {
@@ -312,7 +270,7 @@ void NIZ_ISA_NAME(niz_contract_run)(const niz_contract_loop *l, const void *a, c
         return;
     }
     niz_contract_call c = {
-        .loop = l, .work = niz_contract_work_in(p, scratch), .y = y, .finish = finish};
+        .loop = l, .fused = fused, .work = niz_contract_work_in(p, scratch), .y = y};
     int64_t size = (int64_t)niz_tile_size(l->dtype), each = p->row_units * p->col_units;
     c.a = p->swap ? b : a;
     c.b = p->swap ? a : b;

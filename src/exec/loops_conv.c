@@ -20,14 +20,15 @@
  * SPDX-License-Identifier: MIT */
 #include "exec/tile.h"
 
-#define NIZ_CONV_ROWS 16         /* rows of a unit, at least */
-#define NIZ_CONV_UNITS 16        /* fewer chunks than this are cut by rows as well */
-#define NIZ_CONV_COLUMNS 64      /* of a chunk that is made smaller for the sake of the threads */
-#define NIZ_CONV_SLACK 32        /* elements read and written too far by whole vectors */
-#define NIZ_CONV_SHORT 6         /* a shorter run costs more than turning its elements */
-#define NIZ_CONV_STAGE (1 << 17) /* elements staged at once, if one image allows it */
-#define NIZ_CONV_WEIGHTS (1 << 17) /* elements of a group's weights that are gathered at most ... */
+#define NIZ_CONV_ROWS 16           /* rows of a unit, at least */
+#define NIZ_CONV_UNITS 16          /* fewer chunks than this are cut by rows as well */
+#define NIZ_CONV_COLUMNS 64        /* of a chunk that is made smaller for the sake of the threads */
+#define NIZ_CONV_SLACK 32          /* elements read and written too far by whole vectors */
+#define NIZ_CONV_SHORT 6           /* a shorter run costs more than turning its elements */
+#define NIZ_CONV_STAGE (1 << 17)   /* elements staged at once, if one image allows it */
+#define NIZ_CONV_WEIGHTS (1 << 17) /* elements of a group's weights gathered at most ... */
 #define NIZ_CONV_USES 8            /* ... for at least so many chunks */
+#define NIZ_CONV_MADE 8192         /* elements of x that are made at once */
 
 /* One phase, with always three spatial dimensions (size 1 in front): p = o step + i dilation - lo,
  * and strides that go with o and i. */
@@ -60,7 +61,8 @@ typedef struct niz_conv_work {
     niz_conv_run *runs;
     int64_t *first_run; /* of each panel */
     void *panels, *packed_rows, *stage, *tile;
-    void *weights; /* [out, terms] of one group, or NULL: read where they lie */
+    void *made;       /* rows of x, on their way into the stage */
+    void *weights;    /* [out, terms] of one group, or NULL: read where they lie */
     int64_t channels; /* that the stage holds */
     int64_t term_run; /* terms side by side in the stage */
 } niz_conv_work;
@@ -73,8 +75,9 @@ typedef struct niz_conv_call {
     const char *x, *w; /* at the group (x: at the batch's first image) */
     char *y;
     int64_t image_y, place_y; /* strides of y: an image, a channel */
-    int64_t gathered;         /* the group whose weights work->weights has, or -1 */
-    niz_finish *finish;
+    int64_t group;
+    int64_t gathered; /* the group whose weights work->weights has, or -1 */
+    const niz_fused *fused;
 } niz_conv_call;
 
 /* ---- phases ---------------------------------------------------------------------------------- */
@@ -144,8 +147,8 @@ static int64_t niz_conv_channels(const niz_conv_loop *l, const niz_conv_phase *p
     return niz_tile_min(l->in, (NIZ_TILE_K - 1) / p->taps + 2);
 }
 
-/* Chunks of even size, so that the last one is no small rest: whole images while they are small, and
- * then as many as make even shares for the threads. */
+/* Chunks of even size, so that the last one is no small rest: whole images while they are small,
+ * and then as many as make even shares for the threads. */
 static void niz_conv_cut(const niz_conv_loop *l, niz_conv_phase *p)
 {
     p->images = p->pieces = 1;
@@ -299,10 +302,10 @@ static void niz_conv_terms(const niz_conv_call *c, int64_t k0, int64_t n, int64_
     i[1] = rest / p->w_size[2] % p->w_size[1];
     i[2] = rest % p->w_size[2];
     for (int64_t k = 0; k < n; k++) {
-        c->work->w_off[k] = c->gathered >= 0 ? k0 + k
-                                             : p->w_offset + at * c->loop->w_stride[2] +
-                                                   i[0] * p->w_stride[0] + i[1] * p->w_stride[1] +
-                                                   i[2] * p->w_stride[2];
+        c->work->w_off[k] = c->gathered >= 0
+                                ? k0 + k
+                                : p->w_offset + at * c->loop->w_stride[2] + i[0] * p->w_stride[0] +
+                                      i[1] * p->w_stride[1] + i[2] * p->w_stride[2];
         c->work->tap_off[k] = (at - channel) * c->region.plane +
                               niz_conv_place(&c->region, p->step[2], i[0] * p->dilation[0],
                                              i[1] * p->dilation[1], i[2] * p->dilation[2]);
@@ -395,9 +398,10 @@ static size_t niz_conv_lay_out(const niz_conv_loop *l, const niz_conv_phase *p, 
     w->packed_rows = niz_tile_take(&at, k * NIZ_TILE_MAX_R, size);
     w->panels = niz_tile_take(&at, k * panels + NIZ_CONV_SLACK, size);
     w->stage = niz_tile_take(&at, stage + NIZ_CONV_SLACK, size);
-    w->weights = niz_conv_gathers(l, p)
-                     ? niz_tile_take(&at, l->out * niz_conv_terms_of(l, p), size)
-                     : NULL;
+    int64_t made = stage + NIZ_CONV_MADE; /* of a row at least what the stage takes of it */
+    w->made = niz_tile_take(&at, l->made ? made : 0, size);
+    w->weights =
+        niz_conv_gathers(l, p) ? niz_tile_take(&at, l->out * niz_conv_terms_of(l, p), size) : NULL;
     int64_t depth = niz_tile_depth(l->in * p->taps);
     w->tile = niz_tile_take(&at, l->tiled ? depth * NIZ_TILE_STRIDE : 0, size);
     return (size_t)(at - base);
@@ -414,10 +418,11 @@ static void niz_conv_finish_run(niz_finish *base, const void *tile, int64_t row,
 {
     const niz_conv_call *c = ((const niz_conv_finish *)base)->call;
     const char *at = tile;
+    niz_finish *finish = c->fused->finish;
     int64_t size = (int64_t)niz_tile_size(c->loop->dtype), each = c->loop->groups * c->loop->out;
     for (int64_t image = c->region.image, n; cols > 0; image++, cols -= n, col = 0) {
         n = niz_tile_min(cols, c->phase->places - col);
-        c->finish->run(c->finish, at, image * each + row, rows, col, n);
+        finish->run(finish, at, image * each + row, rows, col, n);
         at += n * size;
     }
 }
@@ -449,6 +454,7 @@ static void niz_conv_chunk(niz_conv_call *c, int64_t group, int64_t chunk, int64
         niz_conv_call part = *c;
         rows = niz_tile_min(niz_tile_rows(l->tiled, l->in * c->phase->taps), row_end - row);
         part.x += group * l->x_stride[1] * size;
+        part.group = group;
         part.w = c->gathered >= 0 ? c->work->weights : c->w + group * l->w_stride[0] * size;
         part.w += row * apart * size;
         part.y += (group * l->out + row) * c->place_y * size;
@@ -456,7 +462,7 @@ static void niz_conv_chunk(niz_conv_call *c, int64_t group, int64_t chunk, int64
         niz_conv_finish finish = {{niz_conv_finish_run}, c};
         niz_tile_y to = {
             .y = part.y, .row_stride = c->place_y, .col_off = c->work->col_off, .first = true};
-        if (c->finish)
+        if (l->tiled)
             to = (niz_tile_y){.y = c->work->tile,
                               .row_stride = NIZ_TILE_STRIDE,
                               .first = true,
@@ -509,7 +515,7 @@ size_t NIZ_ISA_NAME(niz_conv_scratch)(const niz_conv_loop *l)
 }
 
 void NIZ_ISA_NAME(niz_conv_run)(const niz_conv_loop *l, const void *x, const void *w, void *y,
-                                int64_t begin, int64_t end, void *scratch, niz_finish *finish)
+                                int64_t begin, int64_t end, void *scratch, const niz_fused *fused)
 {
     int64_t places = 1, unit = 0;
     for (int d = 0; d < l->spatial; d++) places *= l->y_size[d];
@@ -525,7 +531,7 @@ void NIZ_ISA_NAME(niz_conv_run)(const niz_conv_loop *l, const void *x, const voi
                            .image_y = l->groups * l->out * places,
                            .place_y = places,
                            .gathered = -1,
-                           .finish = finish};
+                           .fused = fused};
         int64_t next = unit + p.chunks * p.row_blocks * l->groups;
         if (begin < next) {
             niz_conv_lay_out(l, &p, scratch, &work);

@@ -41,10 +41,10 @@ void NIZ_ISA_NAME(niz_reduce_run)(const niz_reduce_loop *, const void *x, void *
                                   int64_t end);
 void NIZ_ISA_NAME(niz_contract_run)(const niz_contract_loop *, const void *a, const void *b,
                                     void *y, int64_t begin, int64_t end, void *scratch,
-                                    niz_finish *finish);
+                                    const niz_fused *fused);
 void NIZ_ISA_NAME(niz_contract_prepare)(niz_contract_loop *);
 void NIZ_ISA_NAME(niz_conv_run)(const niz_conv_loop *, const void *x, const void *w, void *y,
-                                int64_t begin, int64_t end, void *scratch, niz_finish *finish);
+                                int64_t begin, int64_t end, void *scratch, const niz_fused *fused);
 int64_t NIZ_ISA_NAME(niz_conv_units)(const niz_conv_loop *);
 size_t NIZ_ISA_NAME(niz_conv_scratch)(const niz_conv_loop *);
 

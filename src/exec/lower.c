@@ -178,7 +178,8 @@ static bool niz_lower_contract(niz_lowering *l, uint32_t id, niz_task *t)
     if (!loop) return false;
     niz_shape_strides(n->shape, y_stride);
     loop->dtype = (niz_dtype)n->dtype;
-    loop->tiled = t->finish != NULL;
+    loop->tiled = t->around.finish != NULL;
+    memcpy(loop->made, t->around.made, sizeof loop->made);
     niz_lower_group(&loop->batch, a, 0, b, 0, batch, y_stride);
     niz_lower_group(&loop->m, a, batch, NULL, 0, m, NULL);
     niz_lower_group(&loop->n, NULL, 0, b, batch, k, NULL);
@@ -204,7 +205,8 @@ static bool niz_lower_conv(niz_lowering *l, uint32_t id, niz_task *t)
                             .groups = x->shape.dim[1],
                             .in = x->shape.dim[2],
                             .out = w->shape.dim[1],
-                            .tiled = t->finish != NULL,
+                            .tiled = t->around.finish != NULL,
+                            .made = t->around.made[0] != NIZ_MADE_NOT,
                             .threads = l->e->threads};
     for (int d = 0; d < s; d++) {
         loop->x_size[d] = x->shape.dim[3 + d];
@@ -367,11 +369,20 @@ static niz_task *niz_lower_begin(niz_lowering *l, uint32_t id, int more)
     return t;
 }
 
-niz_task *niz_lower_tile(niz_lowering *l, uint32_t id, niz_nest_loop *finish)
+niz_task *niz_lower_tile(niz_lowering *l, uint32_t id, const niz_around *around)
 {
-    niz_task *t = niz_lower_begin(l, id, finish->n_buffers);
+    const niz_nest_loop *side[3] = {around->finish, around->make[0], around->make[1]};
+    int more = !around->finish;
+    for (int i = 0; i < 3; i++) more += side[i] ? side[i]->n_buffers : 0;
+    niz_task *t = niz_lower_begin(l, id, more);
     if (!t) return NULL;
-    t->finish = finish;
+    t->around = *around;
+    niz_address *next = t->buffer + t->op->arity;
+    for (int i = 0; i < 2; i++) /* an address to reckon with, never read */
+        if (around->make[i]) t->buffer[i] = niz_lower_extra(l, 0);
+    if (!around->finish) *next++ = niz_lower_address(l, id);
+    for (int i = 0; i < 3; i++)
+        for (int b = 0; side[i] && b < side[i]->n_buffers; b++) *next++ = side[i]->buffer[b];
     bool conv = niz_op_form(t->op) == NIZ_FORM_CONV;
     return (conv ? niz_lower_conv(l, id, t) : niz_lower_contract(l, id, t)) ? t : NULL;
 }
@@ -434,10 +445,11 @@ static bool niz_lower_groups(niz_lowering *l, const niz_lower_options *o)
 {
     const niz_fusion *f = o->fusion;
     for (uint32_t g = 0; g < f->n_groups; g++) {
-        if (!f->group[g].n) continue; /* others compute all of it */
-        if (f->group[g].kind != NIZ_GROUP_ALONE ? !o->nest(o->state, l, g)
-                                                : !niz_lower_node(l, f->member[f->start[g]]))
-            return false;
+        const niz_group *group = &f->group[g];
+        if (!group->n || group->kind == NIZ_GROUP_PANEL) continue; /* others compute it */
+        uint32_t first = f->member[f->start[g]];
+        bool nest = group->kind != NIZ_GROUP_ALONE || niz_fusion_packs(f, first);
+        if (nest ? !o->nest(o->state, l, g) : !niz_lower_node(l, first)) return false;
     }
     return true;
 }

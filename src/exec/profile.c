@@ -86,6 +86,14 @@ static void niz_trace_event(niz_profile *p, const char *name, double begin, doub
     p->comma = true;
 }
 
+/* Whether the compiler made any of it. */
+static bool niz_trace_compiled(const niz_task *t)
+{
+    const niz_around *a = &t->around;
+    return t->kind == NIZ_TASK_NEST || t->kind == NIZ_TASK_CHUNK || a->finish || a->make[0] ||
+           a->make[1];
+}
+
 static void niz_trace_task(niz_profile *p, const niz_task *t, const niz_place *place, int threads,
                            double begin, double end)
 {
@@ -93,8 +101,7 @@ static void niz_trace_task(niz_profile *p, const niz_task *t, const niz_place *p
     niz_place_text(place, where, sizeof where);
     niz_trace_event(p, t->label, begin, end);
     fprintf(p->trace, "\", \"args\": {\"compiled\": %s, \"threads\": %d, \"at\": \"",
-            t->kind == NIZ_TASK_NEST || t->kind == NIZ_TASK_CHUNK || t->finish ? "true" : "false",
-            threads);
+            niz_trace_compiled(t) ? "true" : "false", threads);
     niz_trace_text(p->trace, where[0] ? where + strlen(" at ") : "");
     fputs("\"}}", p->trace);
 }

@@ -22,7 +22,7 @@ typedef struct niz_run_state {
     const niz_bind *bind;
     const niz_program *program;
     const niz_task *task;
-    void *buffer[NIZ_GROUP_OPERANDS + 2]; /* a tile has two operands beside its nest's */
+    void *buffer[NIZ_GROUP_OPERANDS + 2 * (NIZ_GROUP_READS + 2)]; /* most with nests around */
     niz_buffer x[NIZ_MAX_ARITY];
     int64_t bad_index;
     bool failed;
@@ -85,38 +85,96 @@ static void niz_run_tree(const niz_task *t, void *partial, void *y)
     memcpy(y, partial, niz_dtype_size(t->dtype));
 }
 
-/* ---- tiles: a nest over each rectangle of results ---------------------------------------------
+/* ---- nests around a contraction or convolution ------------------------------------------------
  */
 
-typedef struct niz_run_finish {
-    niz_finish base;
+typedef struct niz_run_nest {
     const niz_nest_loop *nest;
     char *const *origin; /* of the nest's buffers: column 0 */
     char *buffer[NIZ_GROUP_OPERANDS];
     int64_t argument[NIZ_NEST_ARGUMENTS];
+} niz_run_nest;
+
+typedef struct niz_run_finish {
+    niz_finish base;
+    niz_run_nest at;
 } niz_run_finish;
+
+typedef struct niz_run_make {
+    niz_make base;
+    niz_run_nest at;
+    int64_t stride; /* that argument says */
+} niz_run_make;
+
+static void niz_run_nest_begin(niz_run_nest *r, const niz_nest_loop *n, void *const *origin)
+{
+    r->nest = n;
+    r->origin = (char *const *)origin;
+    memcpy(r->argument, n->argument, sizeof *n->argument * (size_t)n->n_arguments);
+}
+
+/* Runs it over rows and columns of the whole, of which `tile` has the first row that is wanted; its
+ * rows are `apart` bytes from each other. */
+static void niz_run_nest_over(niz_run_nest *r, uintptr_t tile, int64_t apart, int64_t row,
+                              int64_t rows, int64_t col, int64_t cols)
+{
+    const niz_nest_loop *n = r->nest;
+    r->buffer[0] = (char *)(tile - (uintptr_t)(row * apart)); /* row 0 */
+    for (int i = 1; i < n->n_buffers; i++) r->buffer[i] = r->origin[i] + col * n->step[i];
+    r->argument[0] = cols;
+    n->run(r->buffer, (const long *)r->argument, (long)row, (long)(row + rows), NULL);
+}
 
 static void niz_run_finish_rows(niz_finish *base, const void *tile, int64_t row, int64_t rows,
                                 int64_t col, int64_t cols)
 {
-    niz_run_finish *f = (niz_run_finish *)base;
-    const niz_nest_loop *n = f->nest;
-    uintptr_t above = (uintptr_t)(row * NIZ_TILE_STRIDE * n->step[0]); /* row 0 of the whole */
-    f->buffer[0] = (char *)((uintptr_t)tile - above);
-    for (int i = 1; i < n->n_buffers; i++) f->buffer[i] = f->origin[i] + col * n->step[i];
-    f->argument[0] = cols;
-    n->run(f->buffer, (const long *)f->argument, (long)row, (long)(row + rows), NULL);
+    niz_run_nest *r = &((niz_run_finish *)base)->at;
+    niz_run_nest_over(r, (uintptr_t)tile, NIZ_TILE_STRIDE * r->nest->step[0], row, rows, col, cols);
 }
 
-static niz_finish *niz_run_finish_begin(const niz_run_state *s, niz_run_finish *f)
+/* The outer strides of a made operand's rows: those of a matrix `stride` wide. */
+static void niz_run_make_strides(niz_run_make *m, int64_t stride)
 {
-    const niz_nest_loop *n = s->task->finish;
-    if (!n) return NULL;
-    f->base.run = niz_run_finish_rows;
-    f->nest = n;
-    f->origin = (char *const *)(s->buffer + s->task->n - n->n_buffers);
-    memcpy(f->argument, n->argument, sizeof *n->argument * (size_t)n->n_arguments);
-    return &f->base;
+    int rank = m->at.nest->rank;
+    const int64_t *dim = m->at.argument + 1;
+    int64_t *outer = m->at.argument + 1 + rank + 1, next = m->stride = stride;
+    for (int d = rank; d-- > 0; next *= dim[d]) outer[d] = next;
+}
+
+static void niz_run_make_rows(niz_make *base, void *out, int64_t stride, int64_t row, int64_t rows,
+                              int64_t col, int64_t cols)
+{
+    niz_run_make *m = (niz_run_make *)base;
+    if (stride != m->stride) niz_run_make_strides(m, stride);
+    niz_run_nest_over(&m->at, (uintptr_t)out, stride * m->at.nest->step[0], row, rows, col, cols);
+}
+
+typedef struct niz_run_around {
+    niz_fused fused;
+    niz_run_finish finish;
+    niz_run_make make[2];
+} niz_run_around;
+
+static const niz_fused *niz_run_around_begin(const niz_run_state *s, niz_run_around *r)
+{
+    const niz_around *a = &s->task->around;
+    void *const *buffer = s->buffer + 2;
+    r->fused = (niz_fused){0};
+    if (a->finish) {
+        r->finish.base.run = niz_run_finish_rows;
+        niz_run_nest_begin(&r->finish.at, a->finish, buffer);
+        r->fused.finish = &r->finish.base;
+    }
+    buffer += a->finish ? a->finish->n_buffers : 1;
+    for (int i = 0; i < 2; i++) {
+        if (!a->make[i]) continue;
+        r->make[i].base.run = niz_run_make_rows;
+        r->make[i].stride = -1;
+        niz_run_nest_begin(&r->make[i].at, a->make[i], buffer);
+        r->fused.make[i] = &r->make[i].base;
+        buffer += a->make[i]->n_buffers;
+    }
+    return &r->fused;
 }
 
 static bool niz_run_bit(const uint64_t *bit, uint32_t i)
@@ -167,18 +225,18 @@ static void niz_run_piece(void *state, int thread, int64_t begin, int64_t end)
     const niz_task *t = s->task;
     const niz_loops *f = s->e->loops;
     void *const *b = s->buffer;
-    niz_run_finish finish;
+    niz_run_around around;
     switch (t->kind) {
     case NIZ_TASK_MAP: f->map(t->loop.map, b, begin, end, niz_run_scratch(s, thread)); break;
     case NIZ_TASK_COPY: f->copy(t->loop.copy, b[0], b[1], begin, end); break;
     case NIZ_TASK_REDUCE: f->reduce(t->loop.reduce, b[0], b[1], begin, end); break;
     case NIZ_TASK_CONTRACT:
         f->contract(t->loop.contract, b[0], b[1], b[2], begin, end, niz_run_scratch(s, thread),
-                    niz_run_finish_begin(s, &finish));
+                    niz_run_around_begin(s, &around));
         break;
     case NIZ_TASK_CONV:
         f->conv(t->loop.conv, b[0], b[1], b[2], begin, end, niz_run_scratch(s, thread),
-                niz_run_finish_begin(s, &finish));
+                niz_run_around_begin(s, &around));
         break;
     case NIZ_TASK_EVAL: niz_run_eval(s, begin, end); break;
     case NIZ_TASK_NEST:

@@ -125,6 +125,16 @@ static inline bool niz_tile_unit(const int64_t *off, int64_t n)
     return niz_tile_even(off, n, &step) && step == 1;
 }
 
+/* Rows that are made, some bands at a time: along k, row after row, or across, k after k. */
+#define NIZ_MADE_ROWS 48    /* at once; and across, elements from k to k */
+#define NIZ_MADE_STRIDE 400 /* along: elements from row to row; no power of two */
+typedef struct niz_tile_made {
+    niz_make *make;
+    bool across;
+    int64_t row, k; /* of the block's first element, as make counts them */
+    void *stage;    /* room for [NIZ_MADE_ROWS, NIZ_MADE_STRIDE] */
+} niz_tile_made;
+
 /* The rows' operand in one block of k; a is at the rectangle's base.  With `plain` it is at the
  * block's first element, rows and k are evenly spaced, and no table is looked at. */
 typedef struct niz_tile_a {
@@ -132,7 +142,8 @@ typedef struct niz_tile_a {
     const int64_t *row_off, *k_off;
     int64_t rows, row_step, k_step; /* k_step NIZ_TILE_ANY: see k_off */
     bool plain;
-    void *packed; /* room for [NIZ_TILE_K, NIZ_TILE_MAX_R] */
+    void *packed;              /* room for [NIZ_TILE_K, NIZ_TILE_MAX_R] */
+    const niz_tile_made *made; /* then all else but `rows` is of no use; or NULL */
 } niz_tile_a;
 
 /* The columns' operand in one block of k: panel p, step k at b + p * panel + k * k_stride. */
@@ -188,8 +199,8 @@ static inline int64_t niz_tile_band_rows(int64_t left)
     return left <= 2 * NIZ_TILE_EVERY_R ? (left + 1) / 2 : NIZ_TILE_R;
 }
 
-/* How many k of a panel, `bytes` from one to the next, a first-level cache of 8 ways keeps: its sets
- * come again every 4 KB. */
+/* How many k of a panel, `bytes` from one to the next, a first-level cache of 8 ways keeps: its
+ * sets come again every 4 KB. */
 static inline int64_t niz_tile_kept(int64_t bytes)
 {
     int64_t step = niz_tile_min(bytes & -bytes, 4096);
@@ -197,11 +208,11 @@ static inline int64_t niz_tile_kept(int64_t bytes)
 }
 
 /* Whether columns that lie side by side are read where they are, `bytes` from one k to the next, by
- * so many rows.  Near each other: prefetching keeps up, and few pages are touched; but many bands of
- * rows should find the panel in the first-level cache (512 x 512 x 512 packed: 0.90 of the time,
- * 256 x 256 x 256: the same).  Further apart for a few bands, for which packing does not pay, unless
- * all k fall into one set.  (Measured, k = 64 to 384, 2.5 to 8 KB apart: 48 rows in 0.83 to 0.97 of
- * packing's time, 144 in 0.94 to 1.04; with 384 multiples of 4 KB in 1.1 to 1.8.) */
+ * so many rows.  Near each other: prefetching keeps up, and few pages are touched; but many bands
+ * of rows should find the panel in the first-level cache (512 x 512 x 512 packed: 0.90 of the time,
+ * 256 x 256 x 256: the same).  Further apart for a few bands, for which packing does not pay,
+ * unless all k fall into one set.  (Measured, k = 64 to 384, 2.5 to 8 KB apart: 48 rows in 0.83 to
+ * 0.97 of packing's time, 144 in 0.94 to 1.04; with 384 multiples of 4 KB in 1.1 to 1.8.) */
 #define NIZ_TILE_NEAR 2048
 #define NIZ_TILE_MANY_BANDS 24
 #define NIZ_TILE_FEW_BANDS 12

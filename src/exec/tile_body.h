@@ -448,10 +448,36 @@ static void NAME(niz_tile_band)(int64_t row, int64_t rows, int64_t n, const T *a
         to->finish->run(to->finish, y, to->row + row, rows, to->col, b->cols);
 }
 
+/* niz_tile_block with rows that are made. */
+static void NAME(niz_tile_made_block)(const niz_tile_a *a, const niz_tile_b *b, int64_t n,
+                                      const niz_tile_y *to)
+{
+    const niz_tile_made *m = a->made;
+    int64_t row_step = m->across ? 1 : NIZ_MADE_STRIDE, k_step = m->across ? NIZ_MADE_ROWS : 1;
+    T *stage = m->stage;
+    for (int64_t row = 0, rows, from = 0, end = 0; row < a->rows; row += rows) {
+        rows = niz_tile_band_rows(a->rows - row);
+        if (row + rows > end) {
+            from = row;
+            end = niz_tile_min(row + NIZ_MADE_ROWS, a->rows);
+            if (m->across)
+                m->make->run(m->make, stage, k_step, m->k, n, m->row + from, end - from);
+            else
+                m->make->run(m->make, stage, row_step, m->row + from, end - from, m->k, n);
+        }
+        NAME(niz_tile_band)
+        (row, rows, n, stage + (row - from) * row_step, row_step, k_step, b, to);
+    }
+}
+
 /* y [rows, cols] (+)= a [rows, n] * b [n, cols] for the n indices of k that k_off lists. */
 static void NAME(niz_tile_block)(const niz_tile_a *a, const niz_tile_b *b, int64_t n,
                                  const niz_tile_y *to)
 {
+    if (a->made) {
+        NAME(niz_tile_made_block)(a, b, n, to);
+        return;
+    }
     int64_t k_step = a->k_step, row_step, rows;
     bool k_even = a->plain || k_step != NIZ_TILE_ANY || niz_tile_even(a->k_off, n, &k_step);
     k_even = k_even && (k_step == 1 || b->cols <= NR);

@@ -46,7 +46,8 @@ static double niz_explain_saved(const niz_work *w, const niz_layout_of *layout, 
         bool mine = f->group_of[id] == g; /* else it is computed here to save a load */
         if (mine && !stored[id]) saved += (double)niz_node_bytes(n);
         for (int a = 0; a < n->n_arg; a++) {
-            bool inside = niz_fusion_computes(f, layout[n->arg[a]].root, g);
+            bool inside = niz_fusion_computes(f, layout[n->arg[a]].root, g) ||
+                          niz_fusion_panel(f, id, a) != NIZ_NONE;
             bool loaded = !inside && !niz_explain_again(w, layout, f, g, k, a);
             double bytes = niz_explain_operand(w, layout, n->arg[a]);
             if (mine && !loaded) saved += bytes;
@@ -90,7 +91,8 @@ void niz_fusion_print(FILE *out, const niz_work *w, const niz_layout_of *layout,
 {
     static const char *const kind[] = {
         [NIZ_GROUP_ALONE] = "alone",     [NIZ_GROUP_ROWS] = "rows", [NIZ_GROUP_FLAT] = "flat",
-        [NIZ_GROUP_COLUMNS] = "columns", [NIZ_GROUP_TILE] = "tile", [NIZ_GROUP_CHUNK] = "chunk"};
+        [NIZ_GROUP_COLUMNS] = "columns", [NIZ_GROUP_TILE] = "tile", [NIZ_GROUP_CHUNK] = "chunk",
+        [NIZ_GROUP_PANEL] = "panel"};
     double saved = 0;
     uint32_t nodes = 0, groups = 0;
     for (uint32_t g = 0; g < f->n_groups; g++) {
@@ -107,6 +109,9 @@ void niz_fusion_print(FILE *out, const niz_work *w, const niz_layout_of *layout,
             fprintf(out, " %s, %u nodes, %.0f bytes not moved",
                     niz_type_text(group->dtype, &group->domain).text, group->n,
                     niz_explain_saved(w, layout, f, stored, g));
+        if (group->kind == NIZ_GROUP_PANEL)
+            fprintf(out, ", packed as operand %d of %%%u", f->panel[group->panel].operand,
+                    f->panel[group->panel].host);
         fputc('\n', out);
         niz_explain_group(out, w, f, stored, g);
     }

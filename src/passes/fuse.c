@@ -27,6 +27,9 @@
  * A tile is a contraction or convolution whose results are finished by a nest while they lie in
  * cache: bias, activation, its derivative's mask, a residual, the optimiser's update.
  *
+ * Its operands may be expressions that are computed while they are packed: beside each tile stands
+ * an empty panel for every operand that could be (panel.c), and recompute.c decides.
+ *
  * A nest computes rows, or columns if its reductions fold an earlier axis than the last.  Inside it
  * a node may read
  *   - any earlier group's value or leaf, through any view (it is a load);
@@ -56,7 +59,7 @@ typedef struct niz_fuser {
     bool explain;
     const char *why; /* the last refusal */
     niz_fusion *f;
-    size_t group_capacity, refusal_capacity;
+    size_t group_capacity, panel_capacity, refusal_capacity;
     niz_reads reads;
     uint32_t *writes; /* of each node: the parameter it is assigned to, or NIZ_NONE */
     uint8_t *light;   /* of each node: niz_light */
@@ -385,7 +388,8 @@ static bool niz_fuse_join(niz_fuser *u, uint32_t group, uint32_t id, niz_part_of
                           const niz_group *as)
 {
     niz_group *g = &u->f->group[group];
-    if (g->kind == NIZ_GROUP_ALONE || g->kind == NIZ_GROUP_CHUNK) return niz_fuse_refuse(u, NULL);
+    if (g->kind == NIZ_GROUP_ALONE || g->kind == NIZ_GROUP_CHUNK || g->kind == NIZ_GROUP_PANEL)
+        return niz_fuse_refuse(u, NULL);
     if (!niz_fuse_has_room(u, group, id)) return niz_fuse_refuse(u, "it is full");
     if ((part = niz_fuse_part_in(g, part, as)) == NIZ_PART_ALONE)
         return niz_fuse_refuse(u, g->dtype != as->dtype ? "it is of another type"
@@ -420,13 +424,50 @@ static bool niz_fuse_note(niz_fuser *u, uint32_t id, uint32_t group, const char 
     return true;
 }
 
-static bool niz_fuse_open(niz_fuser *u, uint32_t id, niz_part_of part, const niz_group *as)
+static bool niz_fuse_push(niz_fuser *u, niz_group group)
 {
     if (!niz_grow(u->z, &u->f->group, sizeof *u->f->group, &u->group_capacity,
                   (size_t)u->f->n_groups + 1))
         return false;
-    u->f->group[u->f->n_groups] = part == NIZ_PART_ALONE ? (niz_group){0} : *as;
-    niz_fuse_add(u, u->f->n_groups++, id, part);
+    u->f->group[u->f->n_groups++] = group;
+    return true;
+}
+
+static bool niz_fuse_open(niz_fuser *u, uint32_t id, niz_part_of part, const niz_group *as)
+{
+    if (!niz_fuse_push(u, part == NIZ_PART_ALONE ? (niz_group){0} : *as)) return false;
+    niz_fuse_add(u, u->f->n_groups - 1, id, part);
+    return true;
+}
+
+static bool niz_fuse_push_panel(niz_fuser *u, const niz_panel *panel, niz_group group)
+{
+    niz_fusion *f = u->f;
+    if (!niz_grow(u->z, &f->panel, sizeof *f->panel, &u->panel_capacity, (size_t)f->n_panels + 1))
+        return false;
+    group.panel = f->n_panels;
+    f->panel[f->n_panels++] = *panel;
+    return niz_fuse_push(u, group);
+}
+
+/* Empty panels right behind a tile: so all that they will read is in memory until the tile is done.
+ */
+static bool niz_fuse_open_panels(niz_fuser *u, uint32_t id)
+{
+    const niz_node *n = &u->w->g.node[id];
+    uint32_t first = u->f->n_groups;
+    for (int i = 0; i < n->n_arg; i++) {
+        niz_panel panel;
+        niz_group group;
+        uint32_t root = u->layout[n->arg[i]].root;
+        const char *why = NULL;
+        if (u->f->group_of[root] == NIZ_NONE || u->f->part[root] != NIZ_PART_ELEMENT) continue;
+        bool can = niz_panel_find(u->w, u->layout, id, i, &panel, &group, &why);
+        if (can ? !niz_fuse_push_panel(u, &panel, group)
+                : !niz_fuse_note(u, root, u->f->group_of[id], why))
+            return false;
+    }
+    if (u->f->n_groups > first) u->f->panels[id] = first;
     return true;
 }
 
@@ -467,8 +508,12 @@ static bool niz_fuse_join_chunk(niz_fuser *u, uint32_t group, uint32_t id, niz_d
 static bool niz_fuse_look_back(niz_fuser *u, uint32_t id, niz_part_of part, const niz_group *as,
                                uint32_t latest)
 {
-    uint32_t now = u->f->n_groups, first = u->f->n_refusals;
-    for (uint32_t back = 1; back <= NIZ_FUSE_LOOK_BACK && back <= now; back++) {
+    uint32_t now = u->f->n_groups, first = u->f->n_refusals, far = NIZ_FUSE_LOOK_BACK;
+    for (uint32_t back = 1; back <= far && back <= now; back++) {
+        if (u->f->group[now - back].kind == NIZ_GROUP_PANEL) {
+            far++;
+            continue;
+        }
         bool early = latest != NIZ_NONE && now - back < latest;
         if (!early && niz_fuse_join(u, now - back, id, part, as)) {
             u->f->n_refusals = first;
@@ -492,8 +537,9 @@ static bool niz_fuse_is_small_nest(const niz_fuser *u, uint32_t group)
 /* Puts a small value into a chunk. */
 static bool niz_fuse_small(niz_fuser *u, uint32_t id, uint32_t latest, niz_dtype dtype)
 {
-    uint32_t now = u->f->n_groups;
-    for (uint32_t back = 1; back <= NIZ_FUSE_LOOK_BACK && back <= now; back++) {
+    uint32_t now = u->f->n_groups, far = NIZ_FUSE_LOOK_BACK;
+    for (uint32_t back = 1; back <= far && back <= now; back++) {
+        far += u->f->group[now - back].kind == NIZ_GROUP_PANEL;
         if (latest != NIZ_NONE && now - back < latest) break;
         if (niz_fuse_join_chunk(u, now - back, id, dtype)) return true;
     }
@@ -528,7 +574,8 @@ static bool niz_fuse_node(niz_fuser *u, uint32_t id, uint32_t best)
     if ((can || row) && !niz_fuse_look_back(u, id, part, &as, latest)) return false;
     if (u->f->group_of[id] != NIZ_NONE) return true;
     return niz_fuse_note(u, id, NIZ_NONE, alone) &&
-           niz_fuse_open(u, id, can ? part : NIZ_PART_ALONE, &as);
+           niz_fuse_open(u, id, can ? part : NIZ_PART_ALONE, &as) &&
+           (!can || part != NIZ_PART_TILE || niz_fuse_open_panels(u, id));
 }
 
 /* ---- the order of visits ----------------------------------------------------------------------
@@ -663,14 +710,17 @@ static bool niz_fuse_arrays(niz_fuser *u)
     uint32_t n = u->w->g.n + 1;
     u->f->group_of = niz_realloc(u->z, NULL, sizeof *u->f->group_of * n);
     u->f->first_copy = niz_realloc(u->z, NULL, sizeof *u->f->first_copy * n);
+    u->f->panels = niz_realloc(u->z, NULL, sizeof *u->f->panels * n);
     u->f->part = niz_realloc(u->z, NULL, n);
     u->writes = niz_realloc(u->z, NULL, sizeof *u->writes * n);
     u->light = niz_realloc(u->z, NULL, n);
     u->stack = niz_realloc(u->z, NULL, sizeof *u->stack * n);
-    if (!u->f->group_of || !u->f->first_copy || !u->f->part || !u->writes || !u->light || !u->stack)
+    if (!u->f->group_of || !u->f->first_copy || !u->f->panels || !u->f->part || !u->writes ||
+        !u->light || !u->stack)
         return false;
     memset(u->f->group_of, 0xff, sizeof *u->f->group_of * n);
     memset(u->f->first_copy, 0xff, sizeof *u->f->first_copy * n);
+    memset(u->f->panels, 0xff, sizeof *u->f->panels * n);
     memset(u->f->part, 0, n);
     memset(u->writes, 0xff, sizeof *u->writes * n);
     for (int i = u->w->n_want; i < u->w->n_out; i++)
@@ -710,6 +760,8 @@ void niz_fusion_free(niz *z, niz_fusion *f)
     niz_free(z, f->group_of);
     niz_free(z, f->first_copy);
     niz_free(z, f->copy);
+    niz_free(z, f->panels);
+    niz_free(z, f->panel);
     niz_free(z, f->refusal);
     niz_free(z, f->part);
     niz_free(z, f->start);

@@ -31,8 +31,27 @@ typedef enum niz_group_kind {
     NIZ_GROUP_FLAT,    /* one long row, cut among threads */
     NIZ_GROUP_COLUMNS, /* swept along an earlier axis: folds give one value a column */
     NIZ_GROUP_TILE,    /* rectangles of results of one contraction or convolution */
-    NIZ_GROUP_CHUNK    /* straight-line code over values of few elements: no domain */
+    NIZ_GROUP_CHUNK,   /* straight-line code over values of few elements: no domain */
+    NIZ_GROUP_PANEL    /* elements of an operand, computed while a tile's loop packs them */
 } niz_group_kind;
+
+/** One of the axes along which rows of a panel are counted: all of an axis of the domain, or with
+ *  `step` > 1 or fewer indices a digit of it.  Axis `rank - tail` stands for all of the tail. */
+typedef struct niz_panel_axis {
+    int axis;
+    int64_t size, step;
+} niz_panel_axis;
+
+/** How a panel's elements become an operand (panel.c). */
+typedef struct niz_panel {
+    uint32_t host; /* the contraction or convolution ... */
+    int operand;   /* ... and which of its operands */
+    bool across;   /* a contraction's: columns are its free axes, not those summed */
+    int rank;      /* of the rows */
+    niz_panel_axis row[NIZ_MAX_RANK];
+    int64_t columns;
+    double times; /* that each element is computed */
+} niz_panel;
 
 /** Nodes computed together. */
 typedef struct niz_group {
@@ -41,10 +60,11 @@ typedef struct niz_group {
     niz_dtype dtype;        /* of all floating values in it */
     niz_shape domain;       /* axes of size 1 dropped */
     int fold;               /* the axis of the domain that is swept: the last but in COLUMNS */
-    int tail;               /* in a TILE a row is that many axes, all others the last alone */
+    int tail;               /* in a TILE or PANEL a row is that many axes, in others the last */
     uint32_t n, n_rows;     /* nodes; those that are no elements */
     uint32_t values, reads; /* at most so many of each */
     uint32_t first, cut;    /* of a CHUNK: see niz_chunks_reach */
+    uint32_t panel;         /* of a PANEL: which */
     uint64_t seen;          /* bits of its nodes and of what they read */
 } niz_group;
 
@@ -60,12 +80,14 @@ typedef struct niz_refusal {
 } niz_refusal;
 
 typedef struct niz_fusion {
-    uint32_t n_groups, n_copies;
+    uint32_t n_groups, n_copies, n_panels;
     niz_group *group;     /* in an order in which they can run; one may have lost all its nodes */
     uint32_t *group_of;   /* of each node: the first group that computes it, and stores it if it is
                              stored; NIZ_NONE for views and leaves */
+    uint32_t *panels;     /* of each node: its first panel group, if any; the second follows */
     uint32_t *first_copy; /* of each node: the others, a list through next; or NIZ_NONE */
     niz_copy *copy;
+    niz_panel *panel;
     uint8_t *part;   /* of each node: niz_part_of, the same in all its groups */
     uint32_t *start; /* nodes of group g, ascending: member[start[g] .. start[g+1]-1] */
     uint32_t *member;
@@ -106,6 +128,31 @@ bool niz_fuse_is_even(const niz_view *v, const niz_shape *s, int tail);
 /** Whether an elementwise node could be an element of the group. */
 bool niz_fuse_is_element(const niz_graph *g, uint32_t id, const niz_group *group);
 
+/** The group that could make operand i of node id while it is packed, or NIZ_NONE. */
+static inline uint32_t niz_fusion_panel_of(const niz_fusion *f, uint32_t id, int i)
+{
+    uint32_t g = f->panels[id];
+    for (; g != NIZ_NONE && g < f->n_groups; g++) {
+        const niz_group *p = &f->group[g];
+        if (p->kind != NIZ_GROUP_PANEL || f->panel[p->panel].host != id) break;
+        if (f->panel[p->panel].operand == i) return g;
+    }
+    return NIZ_NONE;
+}
+
+/** The group that does so, or NIZ_NONE: the operand lies in memory. */
+static inline uint32_t niz_fusion_panel(const niz_fusion *f, uint32_t id, int i)
+{
+    uint32_t g = niz_fusion_panel_of(f, id, i);
+    return g != NIZ_NONE && f->group[g].n ? g : NIZ_NONE;
+}
+
+/** Whether a node has an operand that is made so. */
+static inline bool niz_fusion_packs(const niz_fusion *f, uint32_t id)
+{
+    return niz_fusion_panel(f, id, 0) != NIZ_NONE || niz_fusion_panel(f, id, 1) != NIZ_NONE;
+}
+
 /** The contraction or convolution of tile g. */
 static inline uint32_t niz_fusion_tile(const niz_fusion *f, uint32_t g)
 {
@@ -113,6 +160,11 @@ static inline uint32_t niz_fusion_tile(const niz_fusion *f, uint32_t g)
     while (f->part[f->member[k]] != NIZ_PART_TILE) k++;
     return f->member[k];
 }
+
+/** The panel of operand i of contraction or convolution id, and the group that it would be: false,
+ *  and why in words, if its elements cannot be made row by row. */
+bool niz_panel_find(const niz_work *w, const niz_layout_of *layout, uint32_t id, int i,
+                    niz_panel *panel, niz_group *group, const char **why);
 
 /** The dtype of all floating operands and of the result; false if there are others than bool and
  *  one floating dtype. */

@@ -168,7 +168,9 @@ static void niz_place_read(niz_placer *a, uint32_t owner, uint32_t at)
 static void niz_place_reads(niz_placer *a, uint32_t id, uint32_t at)
 {
     const niz_node *n = &a->w->g.node[id];
-    for (int i = 0; i < n->n_arg; i++) niz_place_read(a, a->p->layout[n->arg[i]].root, at);
+    for (int i = 0; i < n->n_arg; i++)
+        if (!a->f || niz_fusion_panel(a->f, id, i) == NIZ_NONE)
+            niz_place_read(a, a->p->layout[n->arg[i]].root, at);
 }
 
 static void niz_place_lifetimes(niz_placer *a)

@@ -14,6 +14,9 @@
  *     a byte stored      twice as much: the line is read first
  *     + - * < select ..  1;   / and square roots 16;   exp, tanh ... never
  *
+ *     a byte of a panel  2: what a tile computes of an operand goes through the first-level cache
+ *                        before it is packed
+ *
  * which is what AVX-512 measures to: an addition of 4 bytes is 1/32 of a cycle, the caches give a
  * byte in about as much, memory takes ten times as long.
  *
@@ -25,6 +28,7 @@
 #define NIZ_CACHE_BYTES (1 << 20) /* larger values are memory traffic */
 #define NIZ_MEMORY_COST 8
 #define NIZ_ROOT_COST 16
+#define NIZ_STAGE_COST 2
 #define NIZ_AGAIN_GROUPS 4 /* that read a value at most */
 #define NIZ_AGAIN_NODES 8  /* computed again for one value at most */
 #define NIZ_AGAIN_USERS 32
@@ -37,6 +41,7 @@ typedef struct niz_again {
     niz_map_getter *map;
     void *state;
     niz_fusion *f;
+    bool always; /* whatever it costs */
     size_t copies_capacity;
     bool *pinned;                /* outputs: in memory anyway */
     uint32_t *first_user, *user; /* readers of root r: user[first_user[r] .. first_user[r+1]-1] */
@@ -79,19 +84,33 @@ static bool niz_again_users(niz_again *a)
     return true;
 }
 
-/* Adds the groups that compute u but not r. */
+/* Adds group g to those that load r, unless it computes it. */
+static bool niz_again_reader(const niz_again *a, uint32_t r, uint32_t g, uint32_t *group, int *n)
+{
+    int i = 0;
+    while (i < *n && group[i] != g) i++;
+    if (i < *n || niz_fusion_computes(a->f, r, g)) return true;
+    if (a->f->group[g].kind == NIZ_GROUP_CHUNK || *n == NIZ_AGAIN_GROUPS) return false;
+    group[(*n)++] = g;
+    return true;
+}
+
+/* Adds the groups in which u reads r: for operands that are packed, their panels. */
 static bool niz_again_readers_of(const niz_again *a, uint32_t r, uint32_t u, uint32_t *group,
                                  int *n)
 {
+    const niz_node *node = &a->w->g.node[u];
     uint32_t g = a->f->group_of[u];
-    for (uint32_t copy = a->f->first_copy[u];; copy = a->f->copy[copy].next) {
-        int i = 0;
-        while (i < *n && group[i] != g) i++;
-        if (i == *n && !niz_fusion_computes(a->f, r, g)) {
-            if (a->f->group[g].kind == NIZ_GROUP_CHUNK) return false;
-            if (*n == NIZ_AGAIN_GROUPS) return false;
-            group[(*n)++] = g;
+    if (a->f->panels[u] != NIZ_NONE) {
+        for (int i = 0; i < node->n_arg; i++) {
+            if (a->layout[node->arg[i]].root != r) continue;
+            uint32_t panel = niz_fusion_panel_of(a->f, u, i);
+            if (!niz_again_reader(a, r, panel == NIZ_NONE ? g : panel, group, n)) return false;
         }
+        return true;
+    }
+    for (uint32_t copy = a->f->first_copy[u];; copy = a->f->copy[copy].next) {
+        if (!niz_again_reader(a, r, g, group, n)) return false;
         if (copy == NIZ_NONE) return true;
         g = a->f->copy[copy].group;
     }
@@ -161,14 +180,22 @@ static bool niz_again_fits(const niz_again *a, uint32_t g, uint32_t id)
            niz_again_is_map(a, id) && niz_fuse_is_element(&a->w->g, id, group);
 }
 
+/* How often group g computes each element: as often as it would be loaded. */
+static double niz_again_times(const niz_again *a, uint32_t g)
+{
+    const niz_group *group = &a->f->group[g];
+    return group->kind == NIZ_GROUP_PANEL ? a->f->panel[group->panel].times : 1;
+}
+
 static bool niz_again_add(niz_again *a, uint32_t g, uint32_t id)
 {
     for (int i = 0; i < a->n; i++)
         if (a->node[i] == id) return true;
+    double times = niz_again_times(a, g);
     if (a->n == NIZ_AGAIN_NODES || !niz_again_fits(a, g, id)) return false;
     double work = niz_again_work(a, id);
-    if (work < 0) return false;
-    a->cost += work * (double)niz_shape_count(a->w->g.node[id].shape);
+    if (work < 0 && !a->always) return false;
+    a->cost += times * work * (double)niz_shape_count(a->w->g.node[id].shape);
     a->node[a->n++] = id;
     return true;
 }
@@ -190,7 +217,8 @@ static bool niz_again_operand(niz_again *a, uint32_t g, uint32_t id, uint32_t x)
     }
     if (group->tail > 1 && !niz_fuse_is_even(&l->view, n->shape, group->tail)) return false;
     if (niz_again_is_stored(a, l->root)) {
-        if (!niz_again_loads(a, g, x)) a->cost += niz_again_bytes(a, l->root);
+        if (!niz_again_loads(a, g, x))
+            a->cost += niz_again_times(a, g) * niz_again_bytes(a, l->root);
         return true;
     }
     if (whole && niz_again_add(a, g, l->root)) return true;
@@ -201,14 +229,17 @@ static bool niz_again_operand(niz_again *a, uint32_t g, uint32_t id, uint32_t x)
 /* Weighs computing value r in group g, with what it is made of: a->node[0 .. n-1]. */
 static bool niz_again_weigh(niz_again *a, uint32_t g, uint32_t r)
 {
+    const niz_group *group = &a->f->group[g];
     a->n = 0;
     if (!niz_again_add(a, g, r)) return false;
+    if (group->kind == NIZ_GROUP_PANEL && !group->n)
+        a->cost +=
+            NIZ_STAGE_COST * niz_again_times(a, g) * (double)niz_node_bytes(&a->w->g.node[r]);
     for (int i = 0; i < a->n; i++) {
         const niz_node *n = &a->w->g.node[a->node[i]];
         for (int k = 0; k < n->n_arg; k++)
             if (!niz_again_operand(a, g, a->node[i], n->arg[k])) return false;
     }
-    const niz_group *group = &a->f->group[g];
     return group->n + (uint32_t)a->n <= NIZ_GROUP_NODES &&
            group->reads + 3 * (uint32_t)a->n <= NIZ_GROUP_READS &&
            group->values + 16 * (uint32_t)a->n <= NIZ_GROUP_VALUES;
@@ -259,7 +290,9 @@ static bool niz_again_value(niz_again *a, uint32_t r)
     a->cost = 0;
     for (int i = 0; i < n; i++)
         if (!niz_again_taken_whole(a, group[i], r) || !niz_again_weigh(a, group[i], r)) return true;
-    if (a->cost >= niz_again_bytes(a, r) * (2 + n)) return true;
+    double loads = 0;
+    for (int i = 0; i < n; i++) loads += niz_again_times(a, group[i]);
+    if (a->cost >= niz_again_bytes(a, r) * (2 + loads) && !a->always) return true;
     for (int i = 0; i < n; i++) {
         niz_again_weigh(a, group[i], r);
         for (int k = 0; k < a->n; k++)
@@ -287,6 +320,8 @@ bool niz_fuse_recompute(niz *z, const niz_work *w, const niz_layout_of *layout, 
                         void *state, niz_fusion *f)
 {
     niz_again a = {.z = z, .w = w, .layout = layout, .map = map, .state = state, .f = f};
+    a.always = niz_pipeline_lists("NIZ_FORCE", "recompute");
+    if (!a.always && niz_pipeline_lists("NIZ_SKIP", "recompute")) return true;
     bool ok = niz_again_users(&a);
     for (uint32_t id = w->g.n; ok && id-- > 0;) {
         if (f->group_of[id] == NIZ_NONE) continue;
