@@ -154,10 +154,10 @@ static void NAME(niz_conv_pack)(const niz_conv_call *c, int64_t panel, int64_t c
 static void NAME(niz_conv_gather_weights)(const niz_conv_call *c)
 {
     const niz_conv_work *w = c->work;
-    int64_t total = niz_conv_terms_of(c->loop, c->phase);
+    int64_t total = niz_conv_count_terms(c->loop, c->phase);
     for (int64_t k0 = 0; k0 < total; k0 += NIZ_TILE_K) {
         int64_t n = niz_tile_min(NIZ_TILE_K, total - k0);
-        niz_conv_terms(c, k0, n, 0);
+        niz_conv_find_terms(c, k0, n, 0);
         for (int64_t i = 0; i < c->loop->out; i++) {
             const T *from = (const T *)(const void *)c->w + i * c->loop->w_stride[1];
             T *to = (T *)w->weights + i * total + k0;
@@ -170,7 +170,8 @@ static void NAME(niz_conv_rectangle)(const niz_conv_call *c, int64_t rows, niz_t
 {
     const niz_conv_phase *p = c->phase;
     const niz_conv_work *w = c->work;
-    int64_t total = c->loop->in * p->taps, columns = c->region.columns, staged = 0, held = 0;
+    int64_t total = niz_conv_count_terms(c->loop, p), columns = c->region.columns;
+    int64_t staged = 0, held = 0;
     niz_tile_a left = {.a = c->w,
                        .row_off = w->row_off,
                        .k_off = w->w_off,
@@ -189,7 +190,7 @@ static void NAME(niz_conv_rectangle)(const niz_conv_call *c, int64_t rows, niz_t
             held = niz_tile_min(w->channels, c->loop->in - staged);
             NAME(niz_conv_stage)(c, staged, held);
         }
-        niz_conv_terms(c, k0, n, staged);
+        niz_conv_find_terms(c, k0, n, staged);
         niz_tile_b right = {w->panels, NR, n * NR, columns, NULL};
         for (int64_t j = 0; j < columns; j += NR) NAME(niz_conv_pack)
         (c, j / NR, niz_tile_min(NR, columns - j), n, (T *)w->panels + j * n);

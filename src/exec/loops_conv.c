@@ -141,6 +141,12 @@ static int64_t niz_conv_plane(const niz_conv_phase *p, int64_t columns)
     return plane;
 }
 
+/* Terms of the sum that makes one output: what k counts through. */
+static int64_t niz_conv_count_terms(const niz_conv_loop *l, const niz_conv_phase *p)
+{
+    return l->in * p->taps;
+}
+
 /* Channels that a block of k may touch. */
 static int64_t niz_conv_channels(const niz_conv_loop *l, const niz_conv_phase *p)
 {
@@ -159,7 +165,7 @@ static void niz_conv_cut(const niz_conv_loop *l, niz_conv_phase *p)
         p->piece *= NIZ_TILE_MAX_NR;
         p->pieces = niz_tile_ceil(p->places, p->piece);
     } else if (p->places > 0) {
-        bool any = p->taps * l->in > 0;
+        bool any = niz_conv_count_terms(l, p) > 0;
         int64_t image = any ? niz_conv_plane(p, p->places) * niz_conv_channels(l, p) : 1;
         int64_t most = niz_tile_min(NIZ_TILE_COLS / p->places, NIZ_CONV_STAGE / image);
         int64_t chunks = niz_tile_ceil(l->batch, most > 1 ? most : 1);
@@ -201,14 +207,14 @@ static niz_conv_phase niz_conv_make_phase(const niz_conv_loop *l, int64_t number
     return p;
 }
 
-static int64_t niz_conv_terms_of(const niz_conv_loop *l, const niz_conv_phase *p)
-{
-    return l->in * p->taps;
-}
-
+/* Whether a call first copies a group's weights so that the terms of a row lie side by side.  Such
+ * rows are read where they are; others - turned around for a gradient of the input, or every Q-th
+ * tap of a phase - would be packed for each chunk anew, element by element.  The copy is made once
+ * for all chunks, so there must be several, and it must not drive them out of the cache.  Integers
+ * read single weights in any case. */
 static bool niz_conv_gathers(const niz_conv_loop *l, const niz_conv_phase *p)
 {
-    int64_t next = 1, weights = l->out * niz_conv_terms_of(l, p);
+    int64_t next = 1, weights = l->out * niz_conv_count_terms(l, p);
     bool side_by_side = true;
     for (int d = 2; d >= 0; next *= p->w_size[d--])
         side_by_side = side_by_side && (p->w_size[d] == 1 || p->w_stride[d] == next);
@@ -294,7 +300,7 @@ static void niz_conv_find_runs(const niz_conv_work *w, int64_t columns, int64_t 
 }
 
 /* For the n terms from k0 on: where the weight lies, and the tap in a stage from `channel` on. */
-static void niz_conv_terms(const niz_conv_call *c, int64_t k0, int64_t n, int64_t channel)
+static void niz_conv_find_terms(const niz_conv_call *c, int64_t k0, int64_t n, int64_t channel)
 {
     const niz_conv_phase *p = c->phase;
     int64_t at = k0 / p->taps, i[3], rest = k0 % p->taps;
@@ -352,12 +358,12 @@ static void niz_conv_terms(const niz_conv_call *c, int64_t k0, int64_t n, int64_
         const niz_conv_phase *p = c->phase;                                                        \
         const niz_conv_work *w = c->work;                                                          \
         const niz_conv_loop *l = c->loop;                                                          \
-        int64_t total = l->in * p->taps;                                                           \
+        int64_t total = niz_conv_count_terms(l, p);                                                \
         NAME(niz_tile_zero)(&to, rows, c->region.columns);                                         \
         for (int64_t k0 = 0; k0 < total; k0 += NIZ_TILE_K) {                                       \
             int64_t n = niz_tile_min(NIZ_TILE_K, total - k0), channel = k0 / p->taps;              \
             NAME(niz_conv_stage)(c, channel, niz_tile_min(w->channels, l->in - channel));          \
-            niz_conv_terms(c, k0, n, channel);                                                     \
+            niz_conv_find_terms(c, k0, n, channel);                                                \
             for (int64_t i = 0; i < rows; i++)                                                     \
                 for (int64_t j = 0; j < c->region.columns; j++) {                                  \
                     const T *x = (const T *)w->stage + w->column[j];                               \
@@ -381,7 +387,7 @@ static size_t niz_conv_lay_out(const niz_conv_loop *l, const niz_conv_phase *p, 
     size_t size = niz_tile_size(l->dtype), word = sizeof(int64_t);
     int64_t columns = p->pieces > 1 ? p->piece : p->places * p->images;
     int64_t panels = niz_tile_ceil(columns, NIZ_TILE_MAX_NR) * NIZ_TILE_MAX_NR;
-    int64_t k = niz_tile_min(NIZ_TILE_K, l->in * p->taps);
+    int64_t terms = niz_conv_count_terms(l, p), k = niz_tile_min(NIZ_TILE_K, terms);
     char *at = base;
     w->channels = p->taps > 0 ? niz_conv_channels(l, p) : 0;
     w->term_run = p->dilation[2] == 1 && p->step[2] == 1 ? p->w_size[2] : 1;
@@ -400,9 +406,8 @@ static size_t niz_conv_lay_out(const niz_conv_loop *l, const niz_conv_phase *p, 
     w->stage = niz_tile_take(&at, stage + NIZ_CONV_SLACK, size);
     int64_t made = stage + NIZ_CONV_MADE; /* of a row at least what the stage takes of it */
     w->made = niz_tile_take(&at, l->made ? made : 0, size);
-    w->weights =
-        niz_conv_gathers(l, p) ? niz_tile_take(&at, l->out * niz_conv_terms_of(l, p), size) : NULL;
-    int64_t depth = niz_tile_depth(l->in * p->taps);
+    w->weights = niz_conv_gathers(l, p) ? niz_tile_take(&at, l->out * terms, size) : NULL;
+    int64_t depth = niz_tile_depth(terms);
     w->tile = niz_tile_take(&at, l->tiled ? depth * NIZ_TILE_STRIDE : 0, size);
     return (size_t)(at - base);
 }
@@ -449,10 +454,11 @@ static void niz_conv_chunk(niz_conv_call *c, int64_t group, int64_t chunk, int64
     c->region = niz_conv_make_region(l, c->phase, chunk);
     niz_conv_columns(c);
     niz_conv_gather(c, group);
-    int64_t apart = c->gathered >= 0 ? niz_conv_terms_of(l, c->phase) : l->w_stride[1];
+    int64_t terms = niz_conv_count_terms(l, c->phase);
+    int64_t apart = c->gathered >= 0 ? terms : l->w_stride[1];
     for (int64_t rows; row < row_end; row += rows) {
         niz_conv_call part = *c;
-        rows = niz_tile_min(niz_tile_rows(l->tiled, l->in * c->phase->taps), row_end - row);
+        rows = niz_tile_min(niz_tile_rows(l->tiled, terms), row_end - row);
         part.x += group * l->x_stride[1] * size;
         part.group = group;
         part.w = c->gathered >= 0 ? c->work->weights : c->w + group * l->w_stride[0] * size;
