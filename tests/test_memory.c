@@ -4,6 +4,7 @@
  * SPDX-License-Identifier: MIT */
 #include <math.h>
 
+#include "exec/exec.h"
 #include "util.h"
 
 /* ---- no growth ------------------------------------------------------------------------------- */
@@ -439,15 +440,34 @@ START_TEST(large_blocks_begin_with_a_cache_line)
 }
 END_TEST
 
+/* So do what a run computes in and its loops' scratch, each thread's, be they ever so small. */
+START_TEST(runs_compute_on_cache_lines)
+{
+    int count = 0;
+    niz *z = niz_open(&(niz_options){.threads = 3, .realloc = odd_realloc, .user = &count});
+    for (int64_t n = 1; n < 100000; n *= 7) {
+        NIZ_STEP(z);
+        niz_t x = niz_iota(z, NIZ_F32, NIZ_SHAPE(n), 0);
+        double sum = niz_item(niz_sum(niz_tanh(niz_sqrt(niz_add(x, niz_mean(x))))));
+        ck_assert(isfinite(sum));
+        const niz_exec *e = niz_exec_of(z);
+        ck_assert_uint_eq((uintptr_t)e->arena % 64, 0);
+        ck_assert_uint_eq((uintptr_t)e->scratch % 64, 0);
+        ck_assert_uint_eq(e->scratch_bytes % 64, 0);
+    }
+    niz_close(z);
+}
+END_TEST
+
 int main(void)
 {
-    UTIL_MAIN("memory", training_steps_do_not_grow, scopes_around_steps_do_not_grow,
-              nested_steps_do_not_grow, steps_with_errors_do_not_grow,
-              changing_literals_do_not_grow, snapshots_and_texts_do_not_grow,
-              inner_steps_of_one_long_step_do_not_grow, a_context_closed_within_a_step_goes_with_it,
-              one_refusal_while_recording_and_running,
-              refusals_from_one_on_while_recording_and_running,
-              one_refusal_with_texts_and_snapshots, refusals_from_one_on_with_texts_and_snapshots,
-              layers_and_optimisers_survive_refusals, large_results_are_not_asked_for_again,
-              an_absurd_request_is_an_error, large_blocks_begin_with_a_cache_line);
+    UTIL_MAIN(
+        "memory", training_steps_do_not_grow, scopes_around_steps_do_not_grow,
+        nested_steps_do_not_grow, steps_with_errors_do_not_grow, changing_literals_do_not_grow,
+        snapshots_and_texts_do_not_grow, inner_steps_of_one_long_step_do_not_grow,
+        a_context_closed_within_a_step_goes_with_it, one_refusal_while_recording_and_running,
+        refusals_from_one_on_while_recording_and_running, one_refusal_with_texts_and_snapshots,
+        refusals_from_one_on_with_texts_and_snapshots, layers_and_optimisers_survive_refusals,
+        large_results_are_not_asked_for_again, an_absurd_request_is_an_error,
+        large_blocks_begin_with_a_cache_line, runs_compute_on_cache_lines);
 }

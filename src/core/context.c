@@ -16,10 +16,8 @@ static void *niz_context_realloc(const niz_options *o, void *p, size_t bytes)
 /* ---- memory -----------------------------------------------------------------------------------
  */
 
-/* A size is kept before each piece so that bytes_now is exact whatever the allocator.  Pieces from
- * NIZ_LINES_FROM on begin with a cache line: kernels read them by vectors of 64 bytes, and where
- * the allocator's own 16 left each of them on two lines, a matrix times a vector took half as long
- * again. */
+/* A size is kept before each piece so that bytes_now is exact whatever the allocator.  It may lie
+ * some way into the allocator's block, so that pieces from NIZ_LINES_FROM on begin with a line. */
 union niz_header {
     struct {
         size_t bytes, room; /* asked for, and there */
@@ -27,8 +25,6 @@ union niz_header {
     } of;
     max_align_t align;
 };
-#define NIZ_LINE 64
-#define NIZ_LINES_FROM 1024
 
 static void niz_header_free(niz *z, niz_header *h)
 {

@@ -21,7 +21,7 @@ typedef struct niz_slot {
 /* Large blocks that were freed, kept for the next that wants about as much: what a step computes is
  * freed with it, and fresh pages from the system cost more than filling them. */
 #define NIZ_KEPT 8
-#define NIZ_KEPT_FROM ((size_t)1 << 20)  /* bytes of a block that is worth it */
+#define NIZ_KEPT_FROM ((size_t)1 << 20)   /* bytes of a block that is worth it */
 #define NIZ_KEPT_BYTES ((size_t)64 << 20) /* of all of them */
 typedef union niz_header niz_header;
 
@@ -42,6 +42,12 @@ struct niz {
 /* The beginning of a message, "matmul at mlp.c:41 (net/fc1): ", is the recording's business. */
 niz_status niz_context_fail(niz *z, niz_status status, const char *prefix, const char *format,
                             va_list args);
+
+/** What niz_realloc gives begins with a cache line from so many bytes on, whatever the user's
+ *  allocator does: kernels read it by vectors of 64 bytes, and where the allocator's own 16 left
+ *  each of them on two lines, a matrix times a vector took half as long again. */
+#define NIZ_LINE 64
+#define NIZ_LINES_FROM 1024
 
 /** Memory of n elements for an array that grows: doubles *capacity until it holds n.  False (and
  *  the error set) if there is none; the array is then as it was. */

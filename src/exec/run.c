@@ -30,8 +30,7 @@ typedef struct niz_run_state {
 
 static void *niz_run_scratch(const niz_run_state *s, int thread)
 {
-    uintptr_t start = ((uintptr_t)s->e->scratch + 63) & ~(uintptr_t)63;
-    return (char *)start + (size_t)thread * s->e->scratch_bytes;
+    return (char *)s->e->scratch + (size_t)thread * s->e->scratch_bytes;
 }
 
 /* An opaque or index operation: its own niz_eval a piece, over shared operands. */
@@ -250,12 +249,14 @@ static void niz_run_piece(void *state, int thread, int64_t begin, int64_t end)
 
 /* ---- memory --------------------------------------------------------------------------------- */
 
+/* Begins with a cache line. */
 static bool niz_run_grow(niz *z, void **p, size_t *have, size_t need)
 {
     if (need <= *have && *p) return true;
     niz_free(z, *p); /* contents are not worth copying */
     *have = 0;
-    if (!(*p = niz_realloc(z, NULL, need + 64))) return false;
+    if (need < NIZ_LINES_FROM) need = NIZ_LINES_FROM;
+    if (!(*p = niz_realloc(z, NULL, need))) return false;
     *have = need;
     return true;
 }
@@ -272,7 +273,8 @@ static bool niz_run_memory(niz_exec *e, const niz_program *p)
     if (!e->pool && niz_run_threads(e, p->most_work) > 1 &&
         !(e->pool = niz_pool_open(e->z, e->threads)))
         return false;
-    size_t scratch = ((size_t)p->scratch_bytes + 63) & ~(size_t)63, all = 0;
+    size_t all = 0, scratch = (size_t)p->scratch_bytes;
+    scratch = (scratch + NIZ_LINE - 1) / NIZ_LINE * NIZ_LINE; /* every thread's has its own lines */
     if (scratch > e->scratch_bytes || !e->scratch) {
         e->scratch_bytes = 0;
         if (!niz_run_grow(e->z, &e->scratch, &all, scratch * (size_t)e->threads)) return false;
@@ -292,11 +294,10 @@ static const void *niz_run_leaf(const niz_bind *bind, const niz_program *p, cons
 static void niz_run_bases(niz_exec *e, const niz_recording *r, const niz_program *p,
                           const niz_bind *bind, void *const *out)
 {
-    char *arena = (char *)(((uintptr_t)e->arena + 63) & ~(uintptr_t)63);
     for (size_t i = 0; i < p->n_bases; i++) {
         const niz_base *b = &p->base[i];
         switch (b->home) {
-        case NIZ_HOME_ARENA: e->base[i] = arena + b->value; break;
+        case NIZ_HOME_ARENA: e->base[i] = (char *)e->arena + b->value; break;
         case NIZ_HOME_OUTPUT: e->base[i] = out[b->value]; break;
         case NIZ_HOME_PARAM: e->base[i] = r->param[b->value].data; break;
         default: e->base[i] = (void *)niz_run_leaf(bind, p, b);
