@@ -110,12 +110,14 @@ static niz_plan *niz_plan_make(niz_exec *e, niz_recording *r, XXH128_hash_t key,
     return NULL;
 }
 
+/* So often a plan must be met within the step that made it: more often than most models have layers
+ * of one shape, which one plan initialises, and soon reached by a loop without steps. */
 #define NIZ_PLAN_OFTEN 16
 
-/* A plan that is met again is worth compiling: initialisation and other plans of one run are not.
- * Layers of one shape are initialised by one plan, in one step; so within the step that made it a
- * plan must be met more often, as in a loop without steps. */
-static bool niz_plan_is_worth(const niz_recording *r, niz_plan *p)
+/* Whether a plan that is met again is now worth compiling: in another step it is, as initialisation
+ * and other plans of one run are met in the step that made them only; there meetings are counted.
+ */
+static bool niz_plan_met_enough(const niz_recording *r, niz_plan *p)
 {
     return p->made != niz_plan_step(r) || ++p->met >= NIZ_PLAN_OFTEN;
 }
@@ -124,7 +126,7 @@ static bool niz_plan_compile(niz_exec *e, niz_recording *r, niz_plan *p)
 {
     niz_work w;
     niz_pass_count count[NIZ_MAX_PASSES];
-    if (!e->jit || p->tried || !niz_plan_is_worth(r, p)) return true;
+    if (!e->jit || p->tried || !niz_plan_met_enough(r, p)) return true;
     bool ok = niz_plan_work(e, r, p->literals_as_data, &w, count);
     if (ok) {
         ok = niz_jit_make(e, p, &w) && !e->z->status;
