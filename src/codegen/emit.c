@@ -251,8 +251,8 @@ static void niz_emit_kept(niz_emitter *e, const niz_nest_value *v, int p)
     if (e->n->kind == NIZ_GROUP_COLUMNS)
         fprintf(e->f, "t + (%u * N + i) * %d + %d", v->slot, e->parts * e->lanes, p * e->lanes);
     else
-        fprintf(e->f, "t + (%u + %s) * R + j + %d", v->slot * (unsigned)e->rows,
-                *e->of ? e->of + 1 : "0", p * e->lanes);
+        fprintf(e->f, "t + (%u + %d) * R + j + %d", v->slot * (unsigned)e->rows, e->row,
+                p * e->lanes);
 }
 
 static void niz_emit_value(niz_emitter *e, int i, int stage, bool tail)
@@ -343,10 +343,11 @@ void niz_emit_strip(niz_emitter *e, int stage, bool tail)
 /* ---- one stage: a row in blocks of 512 --------------------------------------------------------
  */
 
-/* Names what follows after row u of those in step. */
+/* What follows is about row u of those in step, and is named after it if there are several. */
 static void niz_emit_row(niz_emitter *e, int u)
 {
     static const char of[NIZ_ROWS_IN_STEP][4] = {"_0", "_1", "_2", "_3"};
+    e->row = u;
     e->of = e->rows > 1 ? of[u] : "";
 }
 
@@ -430,7 +431,7 @@ static void niz_emit_row_values(niz_emitter *e, int stage)
         else if (v->kind == NIZ_NEST_MAP)
             niz_emit_map(e, v, 0);
         else
-            fprintf(e->f, "niz_splat_%s(t%d.s[0][%s])", e->t, i, *e->of ? e->of + 1 : "0");
+            fprintf(e->f, "niz_splat_%s(t%d.s[0][%d])", e->t, i, e->row);
         fprintf(e->f, ";\n    (void)r%d%s;\n", i, e->of);
     }
 }
@@ -539,7 +540,7 @@ void niz_emit_pointers(niz_emitter *e)
 {
     const niz_nest *n = e->n;
     int sizes = 1 + (n->kind == NIZ_GROUP_COLUMNS), k = sizes + n->rank;
-    if (!*e->of || !strcmp(e->of, "_0")) niz_emit_strides(e);
+    if (e->row == 0) niz_emit_strides(e);
     for (int d = n->rank; d-- > 0;)
         fprintf(e->f,
                 d ? "    const long i%d%s = q%s %% n[%d]; q%s /= n[%d];\n"
@@ -562,7 +563,7 @@ static niz_emitter niz_emit_begin(FILE *f, const niz_nest *n, int vector_bytes)
     niz_emitter e = {.f = f, .n = n, .lanes = vector_bytes / (single ? 4 : 8)};
     e.parts = 16 / e.lanes;
     e.rows = 1;
-    e.of = "";
+    niz_emit_row(&e, 0);
     e.S = single ? "float" : "double";
     e.V = single ? "niz_vf" : "niz_vd";
     e.M = single ? "niz_vi" : "niz_vl";

@@ -13,7 +13,8 @@ typedef struct niz_emitter {
     const char *S, *V, *M, *t, *i; /* scalar, vector and mask types; suffixes f32, i32 */
     bool seen[NIZ_NEST_VALUES];    /* values that the sweep at hand computes */
     int rows, last;                /* that are swept in step; the last stage that sweeps them */
-    const char *of;                /* what the names of the row at hand end with */
+    int row;                       /* the one at hand of those in step ... */
+    const char *of;                /* ... and what its names end with: set by niz_emit_row alone */
 } niz_emitter;
 
 /** Elements between what a sweep computes and what it fetches into the cache, at least: measured,

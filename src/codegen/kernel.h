@@ -116,6 +116,10 @@ NIZ_VEC niz_vf niz_apart_f32(const float *x, long s, niz_vi m)
         return v;                                                                                  \
     }
 
+/* Blocks' results meet in adjacent pairs, an odd one moving up: niz_tree is a binary counter of
+ * partial results, of all rows in step, which are at most so many (NIZ_ROWS_IN_STEP in emit.h). */
+#define NIZ_TREE_ROWS 4
+
 #define NIZ_KERNEL(S, V, M, I, f, i, L)                                                            \
     typedef signed char niz_b_##f __attribute__((vector_size(L)));                                 \
     typedef niz_b_##f niz_b_mem_##f __attribute__((aligned(1), may_alias));                        \
@@ -193,11 +197,8 @@ NIZ_VEC niz_vf niz_apart_f32(const float *x, long s, niz_vi m)
     {                                                                                              \
         return a != a ? a : b != b ? b : a < b ? a : a > b ? b : __builtin_signbit(a) ? a : b;     \
     }                                                                                              \
-    /* blocks' results in adjacent pairs, an odd one moving up: a binary counter of partial sums,  \
-     */                                                                                            \
-    /* of all rows in step */                                                                      \
     typedef struct {                                                                               \
-        S s[64][4];                                                                                \
+        S s[64][NIZ_TREE_ROWS];                                                                    \
         unsigned long n;                                                                           \
         int d;                                                                                     \
     } niz_tree_##f;
@@ -272,7 +273,7 @@ NIZ_VEC niz_vf niz_apart_f32(const float *x, long s, niz_vi m)
     }                                                                                              \
     NIZ_FOLD void niz_push_##name##_##f(niz_tree_##f *t, const S *l, int rows)                     \
     {                                                                                              \
-        S v[4];                                                                                    \
+        S v[NIZ_TREE_ROWS];                                                                        \
         NIZ_LANES_##f(C, name, l, rows, v);                                                        \
         for (unsigned long k = t->n++; k & 1; k >>= 1) {                                           \
             const S *s = t->s[--t->d];                                                             \

@@ -332,14 +332,12 @@ static void niz_build_flatten(niz_nest *n)
  * its text with more. */
 static void niz_build_same(niz_nest *n)
 {
+    bool several = false;
+    for (int d = 0; d < n->rank; d++) several = several || n->dim[d] > 1;
     for (int a = 0; a < n->n_accesses; a++) {
-        niz_access *x = &n->access[a];
-        bool same = false, moves = false;
-        for (int d = 0; d < n->rank; d++) {
-            same = same || n->dim[d] > 1;
-            moves = moves || (n->dim[d] > 1 && x->outer[d]);
-        }
-        x->same = same && !moves;
+        bool moves = false;
+        for (int d = 0; d < n->rank; d++) moves = moves || (n->dim[d] > 1 && n->access[a].outer[d]);
+        n->access[a].same = several && !moves;
     }
 }
 
