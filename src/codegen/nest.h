@@ -34,7 +34,8 @@
  *
  * Sizes and strides are arguments of the kernel, not part of its text: only the kind of each stride
  * along the row (0, 1, other), and whether another row moves it at all, is.  Another batch size or
- * row length compiles nothing new.
+ * row length compiles nothing new, except from one row to several (what these share is loaded once)
+ * and from columns of NIZ_COLUMN_KEEP lines to longer ones.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef NIZ_NEST_H
