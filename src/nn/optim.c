@@ -130,9 +130,9 @@ static niz_t sgd_move(update *u, niz_t p, niz_t g)
     return niz_sub(p, scaled(&u->lr, d));
 }
 
-/* p - lr/(1 - beta1^t) m / (√v/s + eps), s = √(1 - beta2^t), with s moved out of the elements: a
- * division of each would cost as much as all the rest of them but the other division and the root.
- */
+/* The rule is p - lr/(1 - beta1^t) m / (√v/s + eps), s = √(1 - beta2^t).  It is computed as
+ * p - (lr s/(1 - beta1^t)) m / (√v + eps s): s is in two numbers of the step, not in each element,
+ * where √v/s would be a second division, and it is the divider that such a kernel waits for. */
 static void adam_prepare(update *u)
 {
     niz_t t = count_step(u);
@@ -159,43 +159,28 @@ static niz_t adam_move(update *u, niz_t p, niz_t g)
 static const niz_optim_rule sgd = {"sgd", sgd_prepare, sgd_move};
 static const niz_optim_rule adam = {"adam", adam_prepare, adam_move};
 
+/* clang-format off */
 niz_optim niz_sgd_with(niz_sgd_options o)
 {
-    return (niz_optim){.rule = &sgd,
-                       .name = o.name,
-                       .params = o.params,
-                       .lr = o.lr,
-                       .clip_norm = o.clip_norm,
-                       .l2 = o.l2,
-                       .momentum = o.momentum,
+    return (niz_optim){.rule = &sgd, .name = o.name, .params = o.params, .lr = o.lr,
+                       .clip_norm = o.clip_norm, .l2 = o.l2, .momentum = o.momentum,
                        .nesterov = o.nesterov};
 }
 
 niz_optim niz_adam_with(niz_adam_options o)
 {
-    return (niz_optim){.rule = &adam,
-                       .name = o.name,
-                       .params = o.params,
-                       .lr = o.lr,
-                       .clip_norm = o.clip_norm,
-                       .l2 = o.l2,
-                       .beta1 = o.beta1,
-                       .beta2 = o.beta2,
+    return (niz_optim){.rule = &adam, .name = o.name, .params = o.params, .lr = o.lr,
+                       .clip_norm = o.clip_norm, .l2 = o.l2, .beta1 = o.beta1, .beta2 = o.beta2,
                        .eps = o.eps};
 }
 
 niz_optim niz_adamw_with(niz_adamw_options o)
 {
-    return (niz_optim){.rule = &adam,
-                       .name = o.name,
-                       .params = o.params,
-                       .lr = o.lr,
-                       .clip_norm = o.clip_norm,
-                       .decay = o.decay,
-                       .beta1 = o.beta1,
-                       .beta2 = o.beta2,
-                       .eps = o.eps};
+    return (niz_optim){.rule = &adam, .name = o.name, .params = o.params, .lr = o.lr,
+                       .clip_norm = o.clip_norm, .decay = o.decay, .beta1 = o.beta1,
+                       .beta2 = o.beta2, .eps = o.eps};
 }
+/* clang-format on */
 
 /* ---- which parameters ----------------------------------------------------------------------- */
 
