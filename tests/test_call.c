@@ -27,8 +27,7 @@ static void fill_data(void)
     }
 }
 
-/* ---- training: recorded each time, and fixed --------------------------------------------------
- */
+/* ---- training: recorded each time, and fixed ------------------------------------------------- */
 
 typedef struct job {
     niz_optim opt;

@@ -206,8 +206,7 @@ START_TEST(narrower_vectors_give_the_same_bits)
 }
 END_TEST
 
-/* ---- an index outside its axis ----------------------------------------------------------------
- */
+/* ---- an index outside its axis --------------------------------------------------------------- */
 
 #define ROWS 37
 #define CLASSES 10
@@ -292,8 +291,7 @@ START_TEST(an_index_may_be_a_literal)
 }
 END_TEST
 
-/* ---- without memory ----------------------------------------------------------------------------
- */
+/* ---- without memory -------------------------------------------------------------------------- */
 
 /* Loss and gradient of [9,7] with request fail_at refused. */
 static niz_status loss_without(util_memory *m)

@@ -1,5 +1,6 @@
-/* test_jit.c - compiled kernels against the interpreter, bit for bit.  SPDX-License-Identifier: MIT
- */
+/* test_jit.c - compiled kernels against the interpreter, bit for bit.
+ *
+ * SPDX-License-Identifier: MIT */
 #include <pthread.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -73,8 +74,7 @@ START_TEST(random_graphs_give_the_same_bits_on_sse2)
 }
 END_TEST
 
-/* ---- when plans are compiled ------------------------------------------------------------------
- */
+/* ---- when plans are compiled ----------------------------------------------------------------- */
 
 static double step(niz *z, uint64_t seed)
 {
@@ -113,8 +113,7 @@ START_TEST(a_plan_is_compiled_when_it_is_met_again)
 }
 END_TEST
 
-/* ---- several texts ----------------------------------------------------------------------------
- */
+/* ---- several texts --------------------------------------------------------------------------- */
 
 /* Kernels that differ, enough of them for more than one text. */
 static double many_kernels(niz *z)
@@ -312,8 +311,7 @@ START_TEST(two_threads_share_what_they_compile)
 }
 END_TEST
 
-/* ---- what the profile says ----------------------------------------------------------------------
- */
+/* ---- what the profile says ------------------------------------------------------------------- */
 
 static char *file_text(const char *path)
 {
@@ -367,8 +365,7 @@ START_TEST(a_trace_that_cannot_be_written_is_a_remark)
 }
 END_TEST
 
-/* ---- kernels of another compiler ----------------------------------------------------------------
- */
+/* ---- kernels of another compiler ------------------------------------------------------------- */
 
 START_TEST(random_graphs_give_the_same_bits_with_clang)
 {

@@ -6,11 +6,9 @@
 
 #include "random_graph.h"
 
-/* ---- one form at a time -----------------------------------------------------------------------
- */
+/* ---- one form at a time ---------------------------------------------------------------------- */
 
-/* A small graph of the tensors a, b [shape] and c [the last axis]: outputs to y, how many returned.
- */
+/* A small graph of the tensors a, b [shape] and c [the last axis]: outputs to y; how many. */
 typedef struct form {
     const char *name;
     int (*make)(niz_t a, niz_t b, niz_t c, niz_t *y);
@@ -83,8 +81,7 @@ static int make_again(niz_t a, niz_t b, niz_t c, niz_t *y)
     return 4;
 }
 
-/* Two dear values of the first stage are kept for the second, and one of the second for the third.
- */
+/* Two dear values of the first stage are kept for the second, one of the second for the third. */
 static int make_row_stages(niz_t a, niz_t b, niz_t c, niz_t *y)
 {
     int last = niz_shape_of(a).rank - 1;
@@ -171,8 +168,7 @@ START_TEST(every_form_gives_the_same_bits)
 }
 END_TEST
 
-/* ---- parameters
- * ---------------------------------------------------------------------------------- */
+/* ---- parameters ------------------------------------------------------------------------------ */
 
 /* The update is of rows; columns of what it was made of are summed by a later kernel, which
  * computes them again: from the old version. */
@@ -208,9 +204,7 @@ START_TEST(a_later_kernel_reads_the_old_version)
 }
 END_TEST
 
-/* ---- buffers written over
- * ------------------------------------------------------------------------
- */
+/* ---- buffers written over -------------------------------------------------------------------- */
 
 /* In no nest: what it reads and gives is in memory. */
 static niz_t through_integers(niz_t x)
@@ -265,8 +259,7 @@ START_TEST(what_others_read_in_part_is_not_written_over)
 }
 END_TEST
 
-/* ---- what the dumps say ------------------------------------------------------------------------
- */
+/* ---- what the dumps say ---------------------------------------------------------------------- */
 
 /* What running y prints to standard error with NIZ_DUMP=what; to be freed. */
 static char *dump_of(const char *what, niz_t (*make)(niz *z))

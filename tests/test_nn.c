@@ -896,9 +896,8 @@ START_TEST(test_clip)
 }
 END_TEST
 
-/* An update from given gradients is what niz_minimize makes of its own. */
-/* A loss computed from an updated parameter is not a loss of what made the update: as in PyTorch, an
- * optimiser's step is no function to differentiate.  loss 1 = (a b)^2, then loss 2 = (a' - 3)^2. */
+/* A loss computed from an updated parameter is not a loss of what made the update: as in PyTorch,
+ * an optimiser's step is no function to differentiate.  First (a b)^2, then (a' - 3)^2. */
 START_TEST(test_updates_pass_no_gradient)
 {
     for (int runs = 0; runs < 2; runs++) {
@@ -923,6 +922,7 @@ START_TEST(test_updates_pass_no_gradient)
 }
 END_TEST
 
+/* An update from given gradients is what niz_minimize makes of its own. */
 START_TEST(test_update)
 {
     niz_optim opts[] = {niz_sgd(.lr = .1, .momentum = .5, .l2 = .1),
@@ -1120,8 +1120,9 @@ int main(void)
         test_sequence_gradient, test_mse, test_cross_entropy, test_binary_cross_entropy,
         test_accuracy, test_state_names, test_selection, test_minimize_refuses,
         test_stopped_is_not_updated, test_two_dtypes, test_updates_are_not_dropped,
-        test_two_updates_in_a_step, test_updates_pass_no_gradient, test_snapshot_resumes, test_clip, test_schedules, test_update,
-        test_update_refuses, test_selections_count_apart, test_one_name_for_two,
+        test_two_updates_in_a_step, test_updates_pass_no_gradient, test_snapshot_resumes,
+        test_clip, test_schedules, test_update, test_update_refuses, test_selections_count_apart,
+        test_one_name_for_two,
     };
     for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++) tcase_add_test(rest, tests[i]);
     tcase_add_test(rest, test_memory);

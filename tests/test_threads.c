@@ -113,8 +113,7 @@ START_TEST(a_context_may_change_its_thread)
 }
 END_TEST
 
-/* ---- a context's own threads -------------------------------------------------------------------
- */
+/* ---- a context's own threads ----------------------------------------------------------------- */
 
 static double sum_of_many(niz *z, double add)
 {

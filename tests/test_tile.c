@@ -17,8 +17,7 @@ static niz_t leaf(niz *z, niz_dtype dtype, niz_shape s, int salt)
     return niz_reshape_at(NIZ_HERE, x, s);
 }
 
-/* ---- forms: each returns its outputs in y ------------------------------------------------------
- */
+/* ---- forms: each returns its outputs in y ---------------------------------------------------- */
 
 typedef struct sizes {
     int64_t m, n, k;
@@ -103,8 +102,7 @@ static int convolution(niz *z, niz_dtype d, sizes s, niz_t *y)
     return 4;
 }
 
-/* ---- operands that are made while they are packed -----------------------------------------------
- */
+/* ---- operands that are made while they are packed -------------------------------------------- */
 
 /* Both operands of a product, one a row's factor, the other a column's, and used once more each. */
 static int scaled_operands(niz *z, niz_dtype d, sizes s, niz_t *y)
@@ -215,8 +213,7 @@ static const sizes all_sizes[] = {
     {2, 2, 1}, {3, 17, 5}, {13, 32, 64}, {25, 40, 400}, {64, 10, 33}, {5, 300, 20}, {70, 33, 800},
 };
 
-/* ---- the comparison -----------------------------------------------------------------------------
- */
+/* ---- the comparison -------------------------------------------------------------------------- */
 
 static int64_t run_form(niz *z, form *make, niz_dtype d, sizes s, double *out)
 {
@@ -289,8 +286,7 @@ START_TEST(packed_expressions_have_the_same_bits_on_every_isa)
 }
 END_TEST
 
-/* ---- updates in place
- * ----------------------------------------------------------------------------- */
+/* ---- updates in place ------------------------------------------------------------------------ */
 
 typedef niz_optim optimiser(void);
 
