@@ -417,6 +417,50 @@ START_TEST(copy_random)
 }
 END_TEST
 
+/* The rule in space.c: the innermost axis stays; next to it comes the axis that is contiguous in
+ * the source, unless the innermost is; else, if rows are shorter than 16, the one with the least
+ * reach. */
+static const struct {
+    const char *what;
+    int rank;
+    int64_t dim[4], x[4], y[4];
+    int order[4]; /* the axes as they were, from the outermost on */
+} copies[] = {
+    {"one element", 0, {0}, {0}, {0}, {0}},
+    {"a row", 1, {9}, {3}, {1}, {0}},
+    {"two axes", 2, {9, 4}, {1, 9}, {4, 1}, {0, 1}},
+    {"a transpose from outside", 3, {5, 30, 20}, {1, 5, 150}, {600, 20, 1}, {1, 0, 2}},
+    {"a transpose in place", 3, {30, 5, 20}, {5, 1, 150}, {100, 20, 1}, {0, 1, 2}},
+    {"not the nearest", 4, {9, 2, 3, 4}, {1, 9, 72, 18}, {24, 12, 4, 1}, {1, 2, 0, 3}},
+    {"the nearest of pooling", 4, {64, 14, 2, 2}, {56, 2, 28, 1}, {56, 4, 2, 1}, {0, 2, 1, 3}},
+    {"the nearest from outside", 4, {3, 5, 4, 2}, {8, 48, 240, 24}, {40, 8, 2, 1}, {1, 2, 0, 3}},
+    {"turned around", 3, {3, 10, 15}, {-100, -4000, -1}, {150, 15, 1}, {1, 0, 2}},
+    {"a row of 15", 3, {3, 10, 15}, {100, 4000, 1}, {150, 15, 1}, {1, 0, 2}},
+    {"a row of 16", 3, {3, 10, 16}, {100, 4000, 1}, {160, 16, 1}, {0, 1, 2}},
+    {"overlapping windows", 3, {6, 3, 20}, {1, 90, 1}, {60, 20, 1}, {0, 1, 2}},
+    {"as near in the result", 3, {2, 3, 4}, {0, 12, 3}, {12, 4, 1}, {0, 1, 2}},
+};
+
+START_TEST(copy_order)
+{
+    for (int i = 0; i < NIZ_COUNT(copies); i++) {
+        niz_loop_space s = {.n = 2, .rank = copies[i].rank};
+        memcpy(s.dim, copies[i].dim, sizeof copies[i].dim);
+        memcpy(s.stride[0], copies[i].x, sizeof copies[i].x);
+        memcpy(s.stride[1], copies[i].y, sizeof copies[i].y);
+        niz_space_for_copy(&s);
+        ck_assert_int_eq(s.rank, copies[i].rank);
+        for (int d = 0; d < s.rank; d++) {
+            int from = copies[i].order[d];
+            bool same = s.dim[d] == copies[i].dim[from] && s.stride[0][d] == copies[i].x[from] &&
+                        s.stride[1][d] == copies[i].y[from];
+            ck_assert_msg(same, "%s: place %d has not axis %d but the one of %lld elements",
+                          copies[i].what, d, from, (long long)s.dim[d]);
+        }
+    }
+}
+END_TEST
+
 /* ---- contractions ---------------------------------------------------------------------------- */
 
 static void contract_integer(const niz_contract_loop *l, const void *a, const void *b, void *y)
@@ -875,6 +919,7 @@ int main(void)
     tcase_add_test(t, reduce_strides);
     tcase_add_test(t, reduce_many_blocks);
     tcase_add_test(t, copy_random);
+    tcase_add_test(t, copy_order);
     tcase_add_test(t, contract_matrices);
     tcase_add_test(t, contract_rows);
     tcase_add_test(t, contract_depths);
