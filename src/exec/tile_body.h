@@ -77,6 +77,7 @@ typedef T NAME(niz_tile_quad) __attribute__((vector_size(16), aligned(sizeof(T))
 #define PANELS(vecs) ((vecs + 1) / 2)
 
 /* One band of rows, panel after panel; with more than two vectors several panels at a time. */
+/* clang-format off */
 #define KERNEL(rows, vecs)                                                                         \
     static void NAME(niz_tile_##rows##x##vecs)(int64_t n, const T *a, int64_t a_row, int64_t a_k,  \
                                                const T *b, int64_t b_k, int64_t panels,            \
@@ -86,9 +87,11 @@ typedef T NAME(niz_tile_quad) __attribute__((vector_size(16), aligned(sizeof(T))
         for (; panels > 0; panels -= PANELS(vecs)) {                                               \
             const T *p0 = a, *p1 = a + 4 * a_row, *p2 = a + 8 * a_row, *q = b;                     \
             __asm__("" : "+r"(p0), "+r"(p1), "+r"(p2), "+r"(r1), "+r"(r2), "+r"(r3));              \
-            NIZ_TILE_ROWS_##rows(DECLARE##vecs) for (int64_t k = 0; k < n; k++)                    \
-            {                                                                                      \
-                LOAD##vecs NIZ_TILE_ROWS_##rows(STEP##vecs) q += b_k;                              \
+            NIZ_TILE_ROWS_##rows(DECLARE##vecs)                                                    \
+            for (int64_t k = 0; k < n; k++) {                                                      \
+                LOAD##vecs                                                                         \
+                NIZ_TILE_ROWS_##rows(STEP##vecs)                                                   \
+                q += b_k;                                                                          \
                 p0 += a_k;                                                                         \
                 p1 += a_k;                                                                         \
                 p2 += a_k;                                                                         \
@@ -96,10 +99,12 @@ typedef T NAME(niz_tile_quad) __attribute__((vector_size(16), aligned(sizeof(T))
             if (!first) {                                                                          \
                 NIZ_TILE_ROWS_##rows(ADD##vecs)                                                    \
             }                                                                                      \
-            NIZ_TILE_ROWS_##rows(STORE##vecs) b += PANELS(vecs) * panel;                           \
+            NIZ_TILE_ROWS_##rows(STORE##vecs)                                                      \
+            b += PANELS(vecs) * panel;                                                             \
             y += vecs * LANES;                                                                     \
         }                                                                                          \
     }
+/* clang-format on */
 #define KERNELS(rows) KERNEL(rows, 1) KERNEL(rows, 2)
 
 typedef void NAME(niz_tile_kernel)(int64_t n, const T *a, int64_t a_row, int64_t a_k, const T *b,
