@@ -1,5 +1,5 @@
-/* test_loops.c - reductions, copies, contractions and convolutions of every table this processor runs,
- * bit for bit against tests/reference.c: awkward sizes, strides, special values, cut ranges.
+/* test_loops.c - reductions, copies, contractions and convolutions of every table this processor
+ * runs, bit for bit against tests/reference.c: awkward sizes, strides, special values, cut ranges.
  *
  * Everything is drawn from a fixed seed; NIZ_TEST_SEED takes another, NIZ_TEST_ROUNDS more rounds.
  *
@@ -384,7 +384,7 @@ static void check_copy(niz_copy_loop *l, niz_dtype d)
     free(x.memory);
 }
 
-/* Strides of a source that is a permutation with gaps, broadcast or turned around here and there. */
+/* Strides of a source that is a permutation with gaps, broadcast or turned around in places. */
 static void scattered(niz_loop_space *s)
 {
     int64_t stride = 1;

@@ -1,4 +1,6 @@
-/* space.c - index spaces with as few axes as possible, in the order that suits a loop.  SPDX-License-Identifier: MIT */
+/* space.c - index spaces with as few axes as possible, in the order that suits a loop.
+ *
+ * SPDX-License-Identifier: MIT */
 #include "exec/exec.h"
 
 static bool niz_space_joins(const niz_loop_space *s, const int64_t *outer, int64_t inner_dim,

@@ -207,10 +207,10 @@ static inline int64_t niz_tile_kept(int64_t bytes)
     return 8 * 4096 / (step > 0 ? step : 1);
 }
 
-/* Whether columns that lie side by side are read where they are, `bytes` from one k to the next, by
- * so many rows.  Near each other: prefetching keeps up, and few pages are touched; but many bands
- * of rows should find the panel in the first-level cache (512 x 512 x 512 packed: 0.90 of the time,
- * 256 x 256 x 256: the same).  Further apart for a few bands, for which packing does not pay,
+/* Whether columns that lie side by side are read where they are, `bytes` from one k to the next,
+ * by so many rows.  Near each other: prefetching keeps up, and few pages are touched; but many
+ * bands of rows should find the panel in the first-level cache (512 x 512 x 512 packed: 0.90 of the
+ * time, 256 x 256 x 256: the same).  Further apart for a few bands, for which packing does not pay,
  * unless all k fall into one set.  (Measured, k = 64 to 384, 2.5 to 8 KB apart: 48 rows in 0.83 to
  * 0.97 of packing's time, 144 in 0.94 to 1.04; with 384 multiples of 4 KB in 1.1 to 1.8.) */
 #define NIZ_TILE_NEAR 2048
@@ -239,8 +239,7 @@ static inline int64_t niz_tile_rows(bool tiled, int64_t n_k)
     return tiled && n_k > NIZ_TILE_K ? NIZ_TILE_HELD : NIZ_TILE_ROWS;
 }
 
-/* How squares of QUAD x QUAD are turned in each 16 bytes of a vector: QUAD is 4 (f32) or 2 (f64).
- */
+/* How squares of QUAD x QUAD are turned in 16 bytes of a vector: QUAD is 4 (f32) or 2 (f64). */
 #if NIZ_VECTOR_BYTES == 64
 #define NIZ_TURN_LO_4 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29
 #define NIZ_TURN_HI_4 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31
