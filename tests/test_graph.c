@@ -628,6 +628,29 @@ START_TEST(equal_nodes_are_found_after_inner_steps_end)
 }
 END_TEST
 
+/* A tensor's only user ends with its step and nothing is recorded in its place: the next one is a
+ * node of its own, not what is left in memory of the first. */
+START_TEST(an_operation_of_an_ended_step_is_made_again)
+{
+    open_context();
+    NIZ_STEP(z);
+    niz_t y = niz_neg(vector(z, 3));
+    for (int round = 0; round < 3; round++) {
+        {
+            NIZ_STEP(z);
+            niz_exp(y);
+        }
+        niz_t again = niz_exp(y);
+        ck_assert(niz_is_valid(again));
+        ck_assert_uint_eq(niz_exp(y).id, again.id);
+        y = niz_neg(again);
+    }
+    niz_item(niz_sum(y));
+    expect_ok(z);
+    close_context();
+}
+END_TEST
+
 START_TEST(leaves_and_draws_are_never_the_same_node)
 {
     open_context();
@@ -913,7 +936,7 @@ int main(void)
               every_call_survives_an_inert_handle, every_call_survives_a_stale_handle,
               every_call_survives_a_context_that_is_none, sweeps_take_empty_lists,
               the_same_operation_is_the_same_node, equal_nodes_are_found_after_inner_steps_end,
-              leaves_and_draws_are_never_the_same_node,
+              an_operation_of_an_ended_step_is_made_again, leaves_and_draws_are_never_the_same_node,
               merging_survives_growth_and_rewinds, two_operations_of_one_name_are_refused,
               a_record_without_what_it_needs_is_refused,
               any_operands_and_attributes_are_refused_or_run, impossible_shapes_are_refused,
