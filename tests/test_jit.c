@@ -113,6 +113,38 @@ START_TEST(a_plan_is_compiled_when_it_is_met_again)
 }
 END_TEST
 
+/* Runs of one plan until it is compiled, at most n. */
+static int runs_until_compiled(niz *z, int n)
+{
+    float v[64] = {0};
+    for (int i = 1; i <= n; i++) {
+        v[i % 64] = (float)i;
+        niz_item(niz_mean(niz_tanh(niz_copy_from(z, NIZ_F32, NIZ_SHAPE(64), v))));
+        if (requests(z)) return i;
+    }
+    return n + 1;
+}
+
+static int runs_in_a_step(niz *z, int n)
+{
+    NIZ_STEP(z);
+    return runs_until_compiled(z, n);
+}
+
+/* Layers of one shape are initialised by one plan, a few times in one step; a loop without steps
+ * meets its plan many times. */
+START_TEST(a_plan_met_often_in_one_step_is_compiled)
+{
+    for (int steps = 0; steps < 2; steps++) {
+        niz *z = util_open_jit(NIZ_JIT_ASYNC, NULL, 1);
+        int n = steps ? runs_in_a_step(z, 40) : runs_until_compiled(z, 40);
+        ck_assert_msg(n > 10 && n <= 40, "%d steps: compiled at run %d", steps, n);
+        expect_ok(z);
+        niz_close(z);
+    }
+}
+END_TEST
+
 /* ---- several texts --------------------------------------------------------------------------- */
 
 /* Kernels that differ, enough of them for more than one text. */
@@ -384,11 +416,11 @@ int main(void)
 {
     UTIL_MAIN(
         "jit", random_graphs_give_the_same_bits_with_clang, a_plan_is_compiled_when_it_is_met_again,
-        a_large_plan_is_compiled_in_several_texts, a_plan_of_which_a_text_fails_stays_interpreted,
-        without_a_compiler_plans_are_interpreted, a_cache_that_vanishes_between_texts_harms_nothing,
-        two_threads_share_what_they_compile, a_trace_names_kernels_and_lines,
-        a_trace_that_cannot_be_written_is_a_remark, random_graphs_give_the_same_bits,
-        random_graphs_give_the_same_bits_with_threads,
+        a_plan_met_often_in_one_step_is_compiled, a_large_plan_is_compiled_in_several_texts,
+        a_plan_of_which_a_text_fails_stays_interpreted, without_a_compiler_plans_are_interpreted,
+        a_cache_that_vanishes_between_texts_harms_nothing, two_threads_share_what_they_compile,
+        a_trace_names_kernels_and_lines, a_trace_that_cannot_be_written_is_a_remark,
+        random_graphs_give_the_same_bits, random_graphs_give_the_same_bits_with_threads,
         random_graphs_give_the_same_bits_when_all_is_computed_again,
         random_graphs_give_the_same_bits_on_avx2, random_graphs_give_the_same_bits_on_sse2);
 }
