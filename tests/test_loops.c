@@ -886,7 +886,22 @@ static niz_conv_loop plane(niz_dtype d, int64_t batch, int64_t in, int64_t out, 
     return l;
 }
 
-/* Many channels, pieces of an image, several images to a chunk, kernels longer than a block. */
+/* As for a gradient of the input: weights [in, out, taps], the taps from the last to the first.
+ * Terms of more than a block of 384 do not lie side by side, for many chunks of two groups. */
+static niz_conv_loop turned(niz_dtype d)
+{
+    enum { IN = 50, OUT = 3, TAPS = 9, SIZE = 34 };
+    niz_conv_loop l = plane(d, 2, IN, OUT, SIZE, 3, 1);
+    l.groups = 2;
+    l.x_stride[1] = l.x_stride[0];
+    l.x_stride[0] *= 2;
+    l.w_stride[0] = IN * OUT * TAPS, l.w_stride[1] = TAPS, l.w_stride[2] = OUT * TAPS;
+    l.w_stride[3] = -3, l.w_stride[4] = -1;
+    return l;
+}
+
+/* Many channels, pieces of an image, several images to a chunk, kernels longer than a block,
+ * weights to be gathered. */
 START_TEST(conv_layers)
 {
     start();
@@ -901,6 +916,8 @@ START_TEST(conv_layers)
         check_conv(&gradient, 0);
         niz_conv_loop rows = plane((niz_dtype)d, 1, 2, 300, 3, 3, 1);
         check_conv(&rows, 0);
+        niz_conv_loop gathered = turned((niz_dtype)d);
+        check_conv(&gathered, 0);
         niz_conv_loop wide = {.dtype = (niz_dtype)d, .spatial = 1, .batch = 2, .groups = 2, .in = 2,
                               .out = 3, .x_size = {900}, .w_size = {400}, .y_size = {520},
                               .step = {1}, .dilation = {1}, .lo = {9}, .hole = {1},
