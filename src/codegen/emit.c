@@ -431,7 +431,7 @@ static void niz_emit_row_values(niz_emitter *e, int stage)
         else if (v->kind == NIZ_NEST_MAP)
             niz_emit_map(e, v, 0);
         else
-            fprintf(e->f, "niz_splat_%s(t%d.s[0][%d])", e->t, i, e->row);
+            fprintf(e->f, "niz_splat_%s(t%d.s[0][NIZ_ROW_LANE_%s(%d)])", e->t, i, e->t, e->row);
         fprintf(e->f, ";\n    (void)r%d%s;\n", i, e->of);
     }
 }
@@ -465,8 +465,8 @@ static void niz_emit_rows_values(niz_emitter *e, int stage)
 {
     for (int i = 0; stage && i < e->n->n_values; i++)
         if (niz_emit_folds_in(&e->n->value[i], stage - 1))
-            fprintf(e->f, "    if (N > 512) niz_total_%s_%s(&t%d, %d);\n",
-                    niz_fold_names[e->n->value[i].code], e->t, i, e->rows);
+            fprintf(e->f, "    if (N > 512) niz_total_%s_%s(&t%d);\n",
+                    niz_fold_names[e->n->value[i].code], e->t, i);
     for (int u = 0; u < e->rows; u++) {
         niz_emit_row(e, u);
         niz_emit_row_values(e, stage);

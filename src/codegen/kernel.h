@@ -117,8 +117,7 @@ NIZ_VEC niz_vf niz_apart_f32(const float *x, long s, niz_vi m)
     }
 
 /* Blocks' results meet in adjacent pairs, an odd one moving up: niz_tree is a binary counter of
- * partial results, of all rows in step, which are at most so many (NIZ_ROWS_IN_STEP in emit.h). */
-#define NIZ_TREE_ROWS 4
+ * partial results, each a vector of all rows in step. */
 
 #define NIZ_KERNEL(S, V, M, I, f, i, L)                                                            \
     typedef signed char niz_b_##f __attribute__((vector_size(L)));                                 \
@@ -198,7 +197,7 @@ NIZ_VEC niz_vf niz_apart_f32(const float *x, long s, niz_vi m)
         return a != a ? a : b != b ? b : a < b ? a : a > b ? b : __builtin_signbit(a) ? a : b;     \
     }                                                                                              \
     typedef struct {                                                                               \
-        S s[64][NIZ_TREE_ROWS];                                                                    \
+        V s[64];                                                                                   \
         unsigned long n;                                                                           \
         int d;                                                                                     \
     } niz_tree_##f;
@@ -228,11 +227,13 @@ NIZ_VEC niz_vf niz_apart_f32(const float *x, long s, niz_vi m)
 #define niz_vadd(a, b) ((a) + (b))
 #define niz_vmul(a, b) ((a) * (b))
 
-/* The lanes of rows one after another, or of four at once: their upper and lower halves meet in one
- * vector, then the quarters. */
-#define NIZ_LANES_EACH(f, name, l, rows, v)                                                        \
-    for (int u = 0; u < rows; u++) v[u] = niz_lanes_##name##_##f(l + 16 * u);
-#define NIZ_LANES_f64(C, name, l, rows, v) NIZ_LANES_EACH(f64, name, l, rows, v)
+/* The folded lanes of rows, row u in lane NIZ_ROW_LANE(u): one after another, or of four at once,
+ * where upper and lower halves meet in one vector, then the quarters. */
+#define NIZ_ROWS_EACH(f, name, l, rows)                                                            \
+    a = niz_fold_lanes_##name##_##f(l);                                                            \
+    if (rows == 2) a[1] = niz_fold_lanes_##name##_##f(l + 16)[0];
+#define NIZ_ROWS_f64(C, name, l, rows) NIZ_ROWS_EACH(f64, name, l, rows)
+#define NIZ_ROW_LANE_f64(u) (u)
 #if NIZ_VECTOR_BYTES == 64
 #define NIZ_PAIRS(C, a, b, x, y, z, w)                                                             \
     C(__builtin_shufflevector(a, b, x, (x) + 1, (x) + 2, (x) + 3, y, (y) + 1, (y) + 2, (y) + 3,    \
@@ -241,53 +242,52 @@ NIZ_VEC niz_vf niz_apart_f32(const float *x, long s, niz_vi m)
       __builtin_shufflevector(a, b, z, (z) + 1, (z) + 2, (z) + 3, w, (w) + 1, (w) + 2, (w) + 3,    \
                               (z) + 16, (z) + 17, (z) + 18, (z) + 19, (w) + 16, (w) + 17,          \
                               (w) + 18, (w) + 19))
-#define NIZ_LANES_f32(C, name, l, rows, v)                                                         \
+#define NIZ_ROWS_f32(C, name, l, rows)                                                             \
     if (rows == 4) {                                                                               \
-        niz_vf a = niz_load_f32(l), b = niz_load_f32(l + 16);                                      \
-        niz_vf c = niz_load_f32(l + 32), d = niz_load_f32(l + 48);                                 \
+        niz_vf b = niz_load_f32(l + 16), c = niz_load_f32(l + 32), d = niz_load_f32(l + 48);       \
+        a = niz_load_f32(l);                                                                       \
         a = NIZ_PAIRS(C, a, b, 0, 4, 8, 12);                                                       \
         c = NIZ_PAIRS(C, c, d, 0, 4, 8, 12);                                                       \
         a = NIZ_PAIRS(C, a, c, 0, 8, 4, 12);                                                       \
         NIZ_TURN(C, a, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13)                       \
         NIZ_TURN(C, a, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14)                       \
-        v[0] = a[0], v[1] = a[4], v[2] = a[8], v[3] = a[12];                                       \
     } else {                                                                                       \
-        NIZ_LANES_EACH(f32, name, l, rows, v)                                                      \
+        NIZ_ROWS_EACH(f32, name, l, rows)                                                          \
     }
+#define NIZ_ROW_LANE_f32(u) (4 * (u))
 #else
-#define NIZ_LANES_f32(C, name, l, rows, v) NIZ_LANES_EACH(f32, name, l, rows, v)
+#define NIZ_ROWS_f32(C, name, l, rows) NIZ_ROWS_EACH(f32, name, l, rows)
+#define NIZ_ROW_LANE_f32(u) (u)
 #endif
 
 /* Not in place: a kernel has many, and to compile each of them anew takes long. */
 #define NIZ_FOLD static __attribute__((noinline, unused))
 
 /* Folds 16 lanes of L-lane vectors, l with l+8, +4, +2, +1, and combines blocks. */
-#define NIZ_KERNEL_FOLD(S, V, f, L, name, combine, C)                                              \
-    NIZ_VEC S niz_lanes_##name##_##f(const S *t)                                                   \
+#define NIZ_KERNEL_FOLD(S, V, f, L, name, C)                                              \
+    NIZ_VEC V niz_fold_lanes_##name##_##f(const S *t) /* left in lane 0 */                         \
     {                                                                                              \
         V v[16 / L];                                                                               \
         for (int p = 0; p < 16 / L; p++) v[p] = niz_load_##f(t + p * L);                           \
         for (int h = 8 / L; h; h /= 2)                                                             \
             for (int p = 0; p < h; p++) v[p] = C(v[p], v[p + h]);                                  \
-        NIZ_TURNS_##f(C, v[0]) return v[0][0];                                                     \
+        NIZ_TURNS_##f(C, v[0]) return v[0];                                                        \
+    }                                                                                              \
+    NIZ_VEC S niz_lanes_##name##_##f(const S *t)                                                   \
+    {                                                                                              \
+        return niz_fold_lanes_##name##_##f(t)[0];                                                  \
     }                                                                                              \
     NIZ_FOLD void niz_push_##name##_##f(niz_tree_##f *t, const S *l, int rows)                     \
     {                                                                                              \
-        S v[NIZ_TREE_ROWS];                                                                        \
-        NIZ_LANES_##f(C, name, l, rows, v);                                                        \
-        for (unsigned long k = t->n++; k & 1; k >>= 1) {                                           \
-            const S *s = t->s[--t->d];                                                             \
-            for (int u = 0; u < rows; u++) v[u] = combine(s[u], v[u]);                             \
-        }                                                                                          \
-        S *s = t->s[t->d++];                                                                       \
-        for (int u = 0; u < rows; u++) s[u] = v[u];                                                \
+        V a;                                                                                       \
+        NIZ_ROWS_##f(C, name, l, rows)                                                             \
+        for (unsigned long k = t->n++; k & 1; k >>= 1) a = C(t->s[--t->d], a);                     \
+        t->s[t->d++] = a;                                                                          \
     }                                                                                              \
     /* left in s[0] */                                                                             \
-    NIZ_FOLD void niz_total_##name##_##f(niz_tree_##f *t, int rows)                                \
+    NIZ_FOLD void niz_total_##name##_##f(niz_tree_##f *t)                                          \
     {                                                                                              \
-        while (--t->d > 0)                                                                         \
-            for (int u = 0; u < rows; u++)                                                         \
-                t->s[t->d - 1][u] = combine(t->s[t->d - 1][u], t->s[t->d][u]);                     \
+        while (--t->d > 0) t->s[t->d - 1] = C(t->s[t->d - 1], t->s[t->d]);                         \
     }
 
 /* The same for columns: up to four vectors side by side, lanes and blocks alike (columns.c). */
@@ -329,14 +329,14 @@ NIZ_VEC long niz_lane_step(long n)
 
 NIZ_KERNEL(float, niz_vf, niz_vi, __INT32_TYPE__, f32, i32, NIZ_LANES_F32)
 NIZ_KERNEL(double, niz_vd, niz_vl, __INT64_TYPE__, f64, i64, NIZ_LANES_F64)
-NIZ_KERNEL_FOLD(float, niz_vf, f32, NIZ_LANES_F32, sum, niz_add1_f32, niz_vadd)
-NIZ_KERNEL_FOLD(float, niz_vf, f32, NIZ_LANES_F32, prod, niz_mul1_f32, niz_vmul)
-NIZ_KERNEL_FOLD(float, niz_vf, f32, NIZ_LANES_F32, max, niz_max1_f32, niz_max_f32)
-NIZ_KERNEL_FOLD(float, niz_vf, f32, NIZ_LANES_F32, min, niz_min1_f32, niz_min_f32)
-NIZ_KERNEL_FOLD(double, niz_vd, f64, NIZ_LANES_F64, sum, niz_add1_f64, niz_vadd)
-NIZ_KERNEL_FOLD(double, niz_vd, f64, NIZ_LANES_F64, prod, niz_mul1_f64, niz_vmul)
-NIZ_KERNEL_FOLD(double, niz_vd, f64, NIZ_LANES_F64, max, niz_max1_f64, niz_max_f64)
-NIZ_KERNEL_FOLD(double, niz_vd, f64, NIZ_LANES_F64, min, niz_min1_f64, niz_min_f64)
+NIZ_KERNEL_FOLD(float, niz_vf, f32, NIZ_LANES_F32, sum, niz_vadd)
+NIZ_KERNEL_FOLD(float, niz_vf, f32, NIZ_LANES_F32, prod, niz_vmul)
+NIZ_KERNEL_FOLD(float, niz_vf, f32, NIZ_LANES_F32, max, niz_max_f32)
+NIZ_KERNEL_FOLD(float, niz_vf, f32, NIZ_LANES_F32, min, niz_min_f32)
+NIZ_KERNEL_FOLD(double, niz_vd, f64, NIZ_LANES_F64, sum, niz_vadd)
+NIZ_KERNEL_FOLD(double, niz_vd, f64, NIZ_LANES_F64, prod, niz_vmul)
+NIZ_KERNEL_FOLD(double, niz_vd, f64, NIZ_LANES_F64, max, niz_max_f64)
+NIZ_KERNEL_FOLD(double, niz_vd, f64, NIZ_LANES_F64, min, niz_min_f64)
 NIZ_COLUMNS(niz_vf, f32)
 NIZ_COLUMNS(niz_vd, f64)
 NIZ_COLUMNS_FOLD(niz_vf, f32, sum, niz_vadd)

@@ -3,7 +3,6 @@
  * The interpreter includes the same files, so both execute one text.  SPDX-License-Identifier: MIT
  */
 #include "codegen/chunk.h"
-#include "codegen/emit.h"
 
 /* Included as well as embedded: a change of theirs builds this file anew, and they are compiled
  * once with all warnings. */
@@ -12,8 +11,6 @@
 #include "codegen/math.h"
 #include "codegen/kernel.h"
 #include "codegen/straight.h"
-
-_Static_assert(NIZ_ROWS_IN_STEP <= NIZ_TREE_ROWS, "kernels have room for all rows in step");
 
 #define NIZ_EMBED(name, file)                                                                      \
     __asm__(".section .rodata\n" #name ":\n.incbin \"" NIZ_CODEGEN_DIR "/" file "\"\n.byte 0\n"    \
