@@ -280,12 +280,12 @@ NIZ_API niz_optim niz_adamw_with(niz_adamw_options o);
  *  parameter that loss reaches and opt->params selects; nothing has run.  .params NULL: all; else
  *  patterns between commas.  One with a * (any characters) or ? (any one) in it selects the full
  *  names that match; else a name and what is below it: "net.fc1" selects net.fc1 and
- *  net.fc1.weight, not net.fc10.weight.  A ! before a pattern takes out what it selects: "!fc1" is everything but
- *  fc1, "net, !*.bias" is net without its biases.
+ *  net.fc1.weight, not net.fc10.weight.  A ! before a pattern takes out what it selects: "!fc1" is
+ *  everything but fc1, "net, !*.bias" is net without its biases.
  *  Arithmetic is in the parameter's dtype; the optimiser's numbers are computed in f64 and rounded
  *  to it once.  No gradient flows through an update: a later loss of the same step takes the new
- *  values as they are, as PyTorch does.  (Through niz_assign it does: what learns to learn writes its
- *  own updates.)
+ *  values as they are, as PyTorch does.  (Through niz_assign it does: what learns to learn writes
+ *  its own updates.)
  *  NIZ_E_ARGUMENT: loss reaches no parameter, or none that is selected; a number out of range. */
 NIZ_API void niz_minimize_at(niz_at at, const niz_optim *opt, niz_t loss);
 

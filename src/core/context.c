@@ -13,8 +13,7 @@ static void *niz_context_realloc(const niz_options *o, void *p, size_t bytes)
     return NULL;
 }
 
-/* ---- memory -----------------------------------------------------------------------------------
- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 /* A size is kept before each piece so that bytes_now is exact whatever the allocator.  It may lie
  * some way into the allocator's block, so that pieces from NIZ_LINES_FROM on begin with a line. */
@@ -116,8 +115,7 @@ void *niz_realloc(niz *z, void *p, size_t bytes)
     return fresh + 1;
 }
 
-/* ---- opening and closing -----------------------------------------------------------------------
- */
+/* ---- opening and closing --------------------------------------------------------------------- */
 
 niz *niz_open(const niz_options *options)
 {

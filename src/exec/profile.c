@@ -63,8 +63,7 @@ double niz_profile_now(const niz_profile *p)
     return (double)(t.tv_sec - p->begin.tv_sec) + 1e-9 * (double)(t.tv_nsec - p->begin.tv_nsec);
 }
 
-/* ---- the trace --------------------------------------------------------------------------------
- */
+/* ---- the trace ------------------------------------------------------------------------------- */
 
 static void niz_trace_text(FILE *f, const char *s)
 {
@@ -113,8 +112,7 @@ void niz_profile_span(niz_profile *p, const char *what, double begin)
     fputs("\"}", p->trace);
 }
 
-/* ---- the table --------------------------------------------------------------------------------
- */
+/* ---- the table ------------------------------------------------------------------------------- */
 
 /* The row of a task's label, from 1 on; 0 without memory. */
 static size_t niz_profile_row_of(niz_profile *p, const niz_task *t)

@@ -250,7 +250,7 @@ niz_t niz_scatter_add_at(niz_at at, niz_t x, int axis, niz_t index, niz_t source
     return niz_apply_at(at, &niz_op_scatter_add, 3, all, &(niz_attrs){1, &d});
 }
 
-/* ---- one index a row: what passes/choose.c makes of both ---------------------------------------- */
+/* ---- one index a row: what passes/choose.c makes of both ------------------------------------- */
 
 /* index, a, b: y is a where the place along the axis is the index, else b. */
 static bool choose_infer(niz_infer *f)

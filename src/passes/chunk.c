@@ -23,8 +23,7 @@
 #define NIZ_CHUNK_WINDOW 8
 #define NIZ_CHUNK_NEAR 32
 
-/* ---- which -----------------------------------------------------------------------------------
- */
+/* ---- which ----------------------------------------------------------------------------------- */
 
 static bool niz_chunk_is_small(const niz_shape *s)
 {
@@ -96,8 +95,7 @@ void niz_chunks_free(niz *z, niz_chunks *c)
     *c = (niz_chunks){0};
 }
 
-/* ---- where -----------------------------------------------------------------------------------
- */
+/* ---- where ----------------------------------------------------------------------------------- */
 
 /* What makes this node like those at the same place of other periods.  The hash is the same in
  * every process: kernels are found again on disk. */

@@ -128,8 +128,7 @@ typedef struct niz_layout_of {
 bool niz_view_of(const niz_graph *g, uint32_t id, niz_layout_of *all);
 bool niz_view_is_contiguous(const niz_view *v);
 
-/* ---- readers of parameters (reads.c) -----------------------------------------------------------
- */
+/* ---- readers of parameters (reads.c) --------------------------------------------------------- */
 
 /** Node `reader` reads a parameter through its operand `operand`. */
 typedef struct niz_read {
@@ -146,8 +145,7 @@ typedef struct niz_reads {
 bool niz_reads_find(const niz_work *w, const niz_layout_of *layout, niz_reads *r);
 void niz_reads_free(niz *z, niz_reads *r);
 
-/* ---- placement (place.c) ----------------------------------------------------------------------
- */
+/* ---- placement (place.c) --------------------------------------------------------------------- */
 
 typedef enum niz_home {
     NIZ_HOME_NONE,
