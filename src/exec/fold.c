@@ -97,11 +97,14 @@ bool niz_fold(niz *z, const niz_graph *g, const niz_op *op, int n, const uint32_
         buffer[i] = &bits[i];
     }
     const niz_map *map = niz_map_of(e, op, n, in, dtype);
-    void *scratch = map ? niz_realloc(z, NULL, e->loops->map_scratch(map) + 64) : NULL;
+    /* loops want scratch that begins with a line, as pieces of that size do */
+    size_t bytes = map ? e->loops->map_scratch(map) : 0;
+    void *scratch =
+        map ? niz_realloc(z, NULL, bytes > NIZ_LINES_FROM ? bytes : NIZ_LINES_FROM) : NULL;
     if (!scratch) return false;
     niz_map_loop loop = {.map = map, .space = {.n = n + 1}};
     buffer[n] = &bits[4];
-    e->loops->map(&loop, buffer, 0, 1, (void *)(((uintptr_t)scratch + 63) & ~(uintptr_t)63));
+    e->loops->map(&loop, buffer, 0, 1, scratch);
     niz_free(z, scratch);
     /* a literal is below 2^53: see niz_number_fits */
     return niz_constant_value(dtype, &bits[4], value) &&
