@@ -189,6 +189,19 @@ static int convolved(niz *z, niz_dtype d, sizes s, niz_t *y)
     return 4;
 }
 
+/* Products of one value with itself, each with two panels: more groups than nodes. */
+static int squares(niz *z, niz_dtype d, sizes s, niz_t *y)
+{
+    static const char *const how[] = {"abcd,efgd->abcefg", "abcd,efcd->abef", "abcd,ebcd->ae",
+                                      "abcd,aefd->abcef",  "abcd,aecd->abe",  "abcd,abed->abce"};
+    niz_t x = niz_param(z, d == NIZ_F32 ? "x" : "x64", d, NIZ_SHAPE(3, 4, 5, 6),
+                        niz_normal_init(.std = 1));
+    niz_t r = niz_abs(x);
+    for (int i = 0; i < NIZ_COUNT(how); i++) y[i] = niz_einsum(how[i], r, r);
+    niz_assign(x, niz_mul(r, s.m > 2 ? 0.5 : 0.25));
+    return NIZ_COUNT(how);
+}
+
 static const struct {
     const char *name;
     form *make;
@@ -207,6 +220,7 @@ static const struct {
     {"convolved", convolved},
     {"uneven columns", uneven_columns},
     {"windows", windows},
+    {"squares", squares},
 };
 
 static const sizes all_sizes[] = {

@@ -23,6 +23,7 @@ typedef struct niz_placer {
     const niz_work *w;
     const niz_fusion *f; /* or NULL: every node is a group of its own */
     niz_placement *p;
+    uint32_t end;    /* positions: of groups there may be more than nodes, as some are empty */
     uint32_t *order; /* nodes that own memory, by position */
     uint32_t n_order;
     uint32_t last_failing;
@@ -199,11 +200,11 @@ static void niz_place_lifetimes(niz_placer *a)
 static bool niz_place_order(niz_placer *a)
 {
     uint32_t n = a->w->g.n;
-    uint32_t *start = niz_realloc(a->z, NULL, sizeof *start * (n + 2));
+    uint32_t *start = niz_realloc(a->z, NULL, sizeof *start * ((size_t)a->end + 2));
     if (!start) return false;
-    memset(start, 0, sizeof *start * (n + 2));
+    memset(start, 0, sizeof *start * ((size_t)a->end + 2));
     for (uint32_t id = 0; id < n; id++) start[a->p->place[id].first + 1]++;
-    for (uint32_t i = 0; i < n; i++) start[i + 1] += start[i];
+    for (uint32_t i = 0; i < a->end; i++) start[i + 1] += start[i];
     for (uint32_t id = 0; id < n; id++) a->order[start[a->p->place[id].first]++] = id;
     a->n_order = n;
     niz_free(a->z, start);
@@ -270,7 +271,7 @@ static bool niz_place_outputs(niz_placer *a)
         a->p->commit_copy[i] = !(a->in_place && niz_place_param_safe(a, &reads, value, index));
         if (a->p->commit_copy[i]) {
             p->home = NIZ_HOME_ARENA;
-            p->last = a->w->g.n;
+            p->last = a->end;
         } else {
             p->home = NIZ_HOME_PARAM;
             p->offset = index;
@@ -360,16 +361,17 @@ bool niz_place_all(const niz_pass_env *env, const niz_work *w, const niz_fusion 
 {
     size_t n = w->g.n + 1;
     niz_placer a = {.z = env->z, .w = w, .f = fusion, .p = p, .in_place = in_place};
+    a.end = fusion && fusion->n_groups > w->g.n ? fusion->n_groups : w->g.n;
     *p = (niz_placement){0};
     p->layout = niz_realloc(env->z, NULL, sizeof *p->layout * n);
     p->place = niz_realloc(env->z, NULL, sizeof *p->place * n);
     p->commit_copy = niz_realloc(env->z, NULL, (size_t)w->n_out + 1);
-    a.dying = niz_realloc(env->z, NULL, sizeof *a.dying * n);
+    a.dying = niz_realloc(env->z, NULL, sizeof *a.dying * ((size_t)a.end + 1));
     a.next_dying = niz_realloc(env->z, NULL, sizeof *a.next_dying * n);
     a.order = niz_realloc(env->z, NULL, sizeof *a.order * n);
     bool ok = p->layout && p->place && p->commit_copy && a.dying && a.next_dying && a.order;
     if (ok) {
-        memset(a.dying, 0xff, sizeof *a.dying * n);
+        memset(a.dying, 0xff, sizeof *a.dying * ((size_t)a.end + 1));
         memset(p->commit_copy, 0, (size_t)w->n_out + 1);
         niz_place_lifetimes(&a);
         ok = niz_place_outputs(&a) && niz_place_order(&a) && niz_place_offsets(&a);
