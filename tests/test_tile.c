@@ -162,6 +162,23 @@ static int uneven_columns(niz *z, niz_dtype d, sizes s, niz_t *y)
     return 2;
 }
 
+/* A map of 60 operations, time after time: not all of them fit one nest. */
+#define STEP(x) "(" x "*0.25+a)"
+#define STEPS5(x) STEP(STEP(STEP(STEP(STEP(x)))))
+static const niz_op long_map = {.name = "long_map",
+                                .arity = 1,
+                                .infer = niz_infer_same_float,
+                                .no_gradient = true,
+                                .map = STEPS5(STEPS5(STEPS5(STEPS5(STEPS5(STEPS5("a"))))))};
+
+static int long_maps(niz *z, niz_dtype d, sizes s, niz_t *y)
+{
+    niz_t a = leaf(z, d, NIZ_SHAPE(s.m, s.k), 1);
+    for (int i = 0; i < 16; i++) a = niz_apply(&long_map, 1, &a, NULL);
+    y[0] = niz_matmul(a, leaf(z, d, NIZ_SHAPE(s.k, s.n), 2));
+    return 1;
+}
+
 /* As many elements as there are, but some twice: windows of every other element of 4 x 4, whose
  * second half is in another row. */
 static int windows(niz *z, niz_dtype d, sizes s, niz_t *y)
@@ -219,6 +236,7 @@ static const struct {
     {"many axes", many_axes},
     {"convolved", convolved},
     {"uneven columns", uneven_columns},
+    {"long maps", long_maps},
     {"windows", windows},
     {"squares", squares},
 };

@@ -47,6 +47,7 @@ typedef struct niz_again {
     uint32_t *first_user, *user; /* readers of root r: user[first_user[r] .. first_user[r+1]-1] */
     uint32_t node[NIZ_AGAIN_NODES];
     int n;
+    uint32_t reads, values; /* of these nodes, as a group counts them */
     double cost;
 } niz_again;
 
@@ -187,6 +188,13 @@ static double niz_again_times(const niz_again *a, uint32_t g)
     return group->kind == NIZ_GROUP_PANEL ? a->f->panel[group->panel].times : 1;
 }
 
+/* Instructions and loads of a map. */
+static uint32_t niz_again_values(const niz_again *a, uint32_t id)
+{
+    const niz_map *map = a->map(a->state, id);
+    return a->w->g.node[id].n_arg + (map ? (uint32_t)map->n : 0);
+}
+
 static bool niz_again_add(niz_again *a, uint32_t g, uint32_t id)
 {
     for (int i = 0; i < a->n; i++)
@@ -196,6 +204,8 @@ static bool niz_again_add(niz_again *a, uint32_t g, uint32_t id)
     double work = niz_again_work(a, id);
     if (work < 0 && !a->always) return false;
     a->cost += times * work * (double)niz_shape_count(a->w->g.node[id].shape);
+    a->reads += a->w->g.node[id].n_arg;
+    a->values += niz_again_values(a, id);
     a->node[a->n++] = id;
     return true;
 }
@@ -231,6 +241,7 @@ static bool niz_again_weigh(niz_again *a, uint32_t g, uint32_t r)
 {
     const niz_group *group = &a->f->group[g];
     a->n = 0;
+    a->reads = a->values = 0;
     if (!niz_again_add(a, g, r)) return false;
     if (group->kind == NIZ_GROUP_PANEL && !group->n)
         a->cost +=
@@ -241,8 +252,8 @@ static bool niz_again_weigh(niz_again *a, uint32_t g, uint32_t r)
             if (!niz_again_operand(a, g, a->node[i], n->arg[k])) return false;
     }
     return group->n + (uint32_t)a->n <= NIZ_GROUP_NODES &&
-           group->reads + 3 * (uint32_t)a->n <= NIZ_GROUP_READS &&
-           group->values + 16 * (uint32_t)a->n <= NIZ_GROUP_VALUES;
+           group->reads + a->reads <= NIZ_GROUP_READS &&
+           group->values + a->values <= NIZ_GROUP_VALUES;
 }
 
 /* Whether all of group g's readers of r take it as an element. */
@@ -270,12 +281,11 @@ static bool niz_again_copy(niz_again *a, uint32_t id, uint32_t g)
     if (niz_fusion_computes(f, id, g)) return true;
     if (!niz_grow(a->z, &f->copy, sizeof *f->copy, &a->copies_capacity, (size_t)f->n_copies + 1))
         return false;
-    const niz_map *map = a->map(a->state, id);
     f->copy[f->n_copies] = (niz_copy){g, f->first_copy[id]};
     f->first_copy[id] = f->n_copies++;
     f->group[g].n++;
     f->group[g].reads += a->w->g.node[id].n_arg;
-    f->group[g].values += a->w->g.node[id].n_arg + (map ? (uint32_t)map->n : 0);
+    f->group[g].values += niz_again_values(a, id);
     return true;
 }
 
