@@ -351,6 +351,19 @@ static niz_t make_packed(niz *z)
     return niz_sum(niz_matmul(niz_relu(niz_mul(niz_add(a, 0.5), 3.0)), b));
 }
 
+/* A factor and a mask of weights that 2000 rows go through: three times, or where several blocks of
+ * a sum are held until they are finished, nine times. */
+static niz_t make_packed_often(niz *z)
+{
+    niz_t b = niz_relu(niz_mul(leaf(z, 400, 700, 2), 2.0));
+    return niz_matmul(leaf(z, 2000, 400, 1), b);
+}
+
+static niz_t make_packed_too_often(niz *z)
+{
+    return niz_relu(make_packed_often(z));
+}
+
 /* The same beside another reader, and summed over axes that are no neighbours in memory. */
 static niz_t make_not_packed(niz *z)
 {
@@ -366,6 +379,12 @@ START_TEST(a_large_operand_is_computed_while_it_is_packed)
     says(text, "packed as operand 0 of");
     says(text, " relu, element\n");
     says_not(text, " relu, element, stored");
+    free(text);
+    text = dump_of("fuse", make_packed_often);
+    says(text, "packed as operand 1 of");
+    free(text);
+    text = dump_of("fuse", make_packed_too_often);
+    says_not(text, "panel");
     free(text);
     text = dump_of("fuse", make_not_packed);
     says_not(text, "panel f32[30,200,50]");

@@ -50,7 +50,6 @@ typedef struct niz_panel {
     int rank;      /* of the rows */
     niz_panel_axis row[NIZ_MAX_RANK];
     int64_t columns;
-    double times; /* that each element is computed */
 } niz_panel;
 
 /** Nodes computed together. */
@@ -165,6 +164,8 @@ static inline uint32_t niz_fusion_tile(const niz_fusion *f, uint32_t g)
  *  and why in words, if its elements cannot be made row by row. */
 bool niz_panel_find(const niz_work *w, const niz_layout_of *layout, uint32_t id, int i,
                     niz_panel *panel, niz_group *group, const char **why);
+/** How often each of its elements is computed, about; finished: by a nest behind it. */
+int64_t niz_panel_times(const niz_work *w, const niz_panel *panel, bool finished);
 
 /** The dtype of all floating operands and of the result; false if there are others than bool and
  *  one floating dtype. */

@@ -16,10 +16,13 @@
 #include "ops/families.h"
 #include "passes/fuse.h"
 
-/* A contraction goes through an operand again for so many columns, or rows, of the other one.
- * (NIZ_TILE_COLS and NIZ_TILE_ROWS of exec/tile.h; nothing but an estimate depends on it.) */
+/* A loop goes through an operand again for so many columns, or rows, of the other one; for fewer
+ * rows where results are finished and their sum has several blocks.  (NIZ_TILE_COLS, _ROWS, _HELD
+ * and _K of exec/; nothing but an estimate depends on them.) */
 #define NIZ_PANEL_COLS 256
 #define NIZ_PANEL_ROWS 960
+#define NIZ_PANEL_HELD 240
+#define NIZ_PANEL_K 384
 
 /* Digits of the domain's axes, the innermost first. */
 typedef struct niz_digits {
@@ -116,16 +119,12 @@ static int64_t niz_panel_count(const niz_shape *s, int from, int to)
     return n;
 }
 
-static bool niz_panel_of_contraction(const niz_work *w, const niz_layout_of *layout,
-                                     const niz_node *n, niz_panel *panel, niz_group *group)
+static bool niz_panel_of_contraction(const niz_layout_of *layout, const niz_node *n,
+                                     niz_panel *panel, niz_group *group)
 {
-    int i = panel->operand, batch = (int)n->attr[0], sum = (int)n->attr[1];
-    const niz_view *v = &layout[n->arg[i]].view;
+    int batch = (int)n->attr[0], sum = (int)n->attr[1];
+    const niz_view *v = &layout[n->arg[panel->operand]].view;
     int split = v->shape.rank - sum;
-    const niz_shape *other = w->g.node[n->arg[1 - i]].shape;
-    int64_t free = niz_panel_count(other, batch, other->rank - sum);
-    int64_t once = i == 0 ? NIZ_PANEL_COLS : NIZ_PANEL_ROWS;
-    panel->times = (double)((free + once - 1) / once);
     if (niz_panel_lay(v, split, v->shape.rank, &group->domain, panel, group)) return true;
     panel->across = true;
     return niz_panel_lay(v, batch, split, &group->domain, panel, group);
@@ -137,7 +136,7 @@ bool niz_panel_find(const niz_work *w, const niz_layout_of *layout, uint32_t id,
     const niz_node *n = &w->g.node[id], *root = &w->g.node[layout[n->arg[i]].root];
     const niz_view *v = &layout[n->arg[i]].view;
     bool conv = niz_op_form(n->op) == NIZ_FORM_CONV;
-    *panel = (niz_panel){.host = id, .operand = i, .times = 1};
+    *panel = (niz_panel){.host = id, .operand = i};
     *group = (niz_group){.kind = NIZ_GROUP_PANEL, .dtype = (niz_dtype)n->dtype};
     for (int d = 0; d < root->shape->rank; d++)
         if (root->shape->dim[d] != 1) group->domain.dim[group->domain.rank++] = root->shape->dim[d];
@@ -148,5 +147,19 @@ bool niz_panel_find(const niz_work *w, const niz_layout_of *layout, uint32_t id,
     if (v->offset || niz_shape_count(&v->shape) != niz_shape_count(root->shape)) return false;
     *why = "the contraction reads it in an order that has no rows";
     return conv ? niz_panel_lay(v, v->shape.rank - 1, v->shape.rank, &group->domain, panel, group)
-                : niz_panel_of_contraction(w, layout, n, panel, group);
+                : niz_panel_of_contraction(layout, n, panel, group);
+}
+
+int64_t niz_panel_times(const niz_work *w, const niz_panel *panel, bool finished)
+{
+    const niz_node *n = &w->g.node[panel->host];
+    const niz_shape *other = w->g.node[n->arg[1 - panel->operand]].shape;
+    bool conv = niz_op_form(n->op) == NIZ_FORM_CONV; /* of weights [groups, rows, terms ...] */
+    int from = conv ? 1 : (int)n->attr[0], to = conv ? 2 : other->rank - (int)n->attr[1];
+    bool held = finished && niz_panel_count(other, to, other->rank) > NIZ_PANEL_K;
+    int64_t free = niz_panel_count(other, from, to);
+    int64_t once = !conv && panel->operand == 0 ? NIZ_PANEL_COLS
+                   : held                       ? NIZ_PANEL_HELD
+                                                : NIZ_PANEL_ROWS;
+    return (free + once - 1) / once;
 }

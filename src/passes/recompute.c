@@ -185,7 +185,10 @@ static bool niz_again_fits(const niz_again *a, uint32_t g, uint32_t id)
 static double niz_again_times(const niz_again *a, uint32_t g)
 {
     const niz_group *group = &a->f->group[g];
-    return group->kind == NIZ_GROUP_PANEL ? a->f->panel[group->panel].times : 1;
+    if (group->kind != NIZ_GROUP_PANEL) return 1;
+    const niz_panel *panel = &a->f->panel[group->panel];
+    bool finished = a->f->group[a->f->group_of[panel->host]].n > 1;
+    return (double)niz_panel_times(a->w, panel, finished);
 }
 
 /* Instructions and loads of a map. */
