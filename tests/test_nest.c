@@ -376,12 +376,12 @@ START_TEST(a_large_operand_is_computed_while_it_is_packed)
 {
     char *text = dump_of("fuse", make_packed);
     says(text, "panel f32[600,600]");
-    says(text, "packed as operand 0 of");
+    says(text, "packed along as operand 0 of");
     says(text, " relu, element\n");
     says_not(text, " relu, element, stored");
     free(text);
     text = dump_of("fuse", make_packed_often);
-    says(text, "packed as operand 1 of");
+    says(text, "packed across as operand 1 of");
     free(text);
     text = dump_of("fuse", make_packed_too_often);
     says_not(text, "panel");

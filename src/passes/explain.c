@@ -109,9 +109,11 @@ void niz_fusion_print(FILE *out, const niz_work *w, const niz_layout_of *layout,
             fprintf(out, " %s, %u nodes, %.0f bytes not moved",
                     niz_type_text(group->dtype, &group->domain).text, group->n,
                     niz_explain_saved(w, layout, f, stored, g));
-        if (group->kind == NIZ_GROUP_PANEL)
-            fprintf(out, ", packed as operand %d of %%%u", f->panel[group->panel].operand,
-                    f->panel[group->panel].host);
+        if (group->kind == NIZ_GROUP_PANEL) {
+            const niz_panel *p = &f->panel[group->panel];
+            fprintf(out, ", packed %s as operand %d of %%%u", p->across ? "across" : "along",
+                    p->operand, p->host);
+        }
         fputc('\n', out);
         niz_explain_group(out, w, f, stored, g);
     }

@@ -307,7 +307,7 @@ static bool niz_again_value(niz_again *a, uint32_t r)
     for (int i = 0; i < n; i++) loads += niz_again_times(a, group[i]);
     if (a->cost >= niz_again_bytes(a, r) * (2 + loads) && !a->always) return true;
     for (int i = 0; i < n; i++) {
-        niz_again_weigh(a, group[i], r);
+        if (!niz_again_weigh(a, group[i], r)) continue; /* as above: to list what it takes */
         for (int k = 0; k < a->n; k++)
             if (!niz_again_copy(a, a->node[k], group[i])) return false;
     }
