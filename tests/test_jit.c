@@ -397,6 +397,55 @@ START_TEST(a_trace_that_cannot_be_written_is_a_remark)
 }
 END_TEST
 
+/* What NIZ_STATS=1 says of a context that wanted kernels; to be freed. */
+static char *stats_of(void)
+{
+    char path[] = "/tmp/niz-stats-XXXXXX";
+    int fd = mkstemp(path), kept = dup(STDERR_FILENO);
+    ck_assert(fd >= 0 && kept >= 0);
+    fflush(stderr);
+    dup2(fd, STDERR_FILENO);
+    setenv("NIZ_STATS", "1", 1);
+    niz *z = util_open_jit(NIZ_JIT_SYNC, NULL, 1);
+    step(z, 1);
+    niz_close(z);
+    unsetenv("NIZ_STATS");
+    fflush(stderr);
+    dup2(kept, STDERR_FILENO);
+    close(kept);
+    close(fd);
+    char *text = file_text(path);
+    unlink(path);
+    return text;
+}
+
+static void stats_say(const char *what, bool says)
+{
+    char *text = stats_of();
+    ck_assert_msg(!strstr(text, what) != says, "\"%s\": %s in\n%s", what, says ? "not" : "is",
+                  text);
+    free(text);
+}
+
+/* Interpreted for want of a compiler, or compiled in each run anew, is slow; the user learns why.
+ */
+START_TEST(the_statistics_say_what_is_missing)
+{
+    char cc[] = "/tmp/niz-no-cc-XXXXXX";
+    fresh_cache();
+    stats_say("niz: no", false);
+    setenv("NIZ_CC", "/nowhere/cc", 1);
+    stats_say("niz: no C compiler: NIZ_CC=/nowhere/cc is not a program\n", true);
+    write_compiler(cc, "printf 'one\\ntwo\\n' >&2; exit 3");
+    stats_say(": status 3: one\nniz:   two\n", true);
+    unlink(cc);
+    unsetenv("NIZ_CC");
+    ck_assert_int_eq(chmod(getenv("NIZ_CACHE_DIR"), 0755), 0);
+    stats_say("niz: no kernel cache: the mode of ", true);
+    drop_cache();
+}
+END_TEST
+
 /* ---- kernels of another compiler ------------------------------------------------------------- */
 
 START_TEST(random_graphs_give_the_same_bits_with_clang)
@@ -420,7 +469,8 @@ int main(void)
         a_plan_of_which_a_text_fails_stays_interpreted, without_a_compiler_plans_are_interpreted,
         a_cache_that_vanishes_between_texts_harms_nothing, two_threads_share_what_they_compile,
         a_trace_names_kernels_and_lines, a_trace_that_cannot_be_written_is_a_remark,
-        random_graphs_give_the_same_bits, random_graphs_give_the_same_bits_with_threads,
+        the_statistics_say_what_is_missing, random_graphs_give_the_same_bits,
+        random_graphs_give_the_same_bits_with_threads,
         random_graphs_give_the_same_bits_when_all_is_computed_again,
         random_graphs_give_the_same_bits_on_avx2, random_graphs_give_the_same_bits_on_sse2);
 }

@@ -75,6 +75,7 @@ struct niz_kernels {
     niz_kernel_use *first, **end; /* in order of request; changed by the owner, under the lock */
     niz_kernel_counts counts;     /* under the lock */
     niz_reason not_kept;          /* the last one made, on disk; under the lock */
+    niz_reason failed;            /* the last that could not be made; under the lock */
     niz_kernel none;              /* what all requests get where there is no compiler */
     pthread_t worker[NIZ_KERNEL_WORKERS];
     int workers, busy, most; /* threads, those that make a kernel, and their bound */
@@ -319,6 +320,7 @@ static void niz_kernel_compiled(niz_kernels *k, niz_kernel *e, const niz_compile
     k->counts.compile_ns += niz_kernel_now_ns() - begin;
     k->counts.compiled += object != NULL;
     k->counts.failed += object == NULL;
+    if (!object) k->failed = e->why;
     niz_kernel_settle(e, object ? NIZ_KERNEL_READY : NIZ_KERNEL_FAILED, object);
     niz_kernel_unlock();
     if (!object) return;
@@ -587,6 +589,13 @@ void niz_kernels_why(niz_kernels *k, char *text, size_t room)
                       : k->disk.fd < 0 ? k->disk.why.text
                                        : k->not_kept.text;
     snprintf(text, room, "%s", why);
+    niz_kernel_unlock();
+}
+
+void niz_kernels_failed(niz_kernels *k, char *text, size_t room)
+{
+    niz_kernel_lock();
+    snprintf(text, room, "%s", k->failed.text);
     niz_kernel_unlock();
 }
 

@@ -93,5 +93,7 @@ const char *niz_kernels_compiler(const niz_kernels *k);
 /** Why there is no compiler, no cache on disk, or why the last kernel was not kept there; "": all
  *  is well.  Copied to text. */
 void niz_kernels_why(niz_kernels *k, char *text, size_t room);
+/** Why the last kernel that this context could not make failed, in one line or more; "": none. */
+void niz_kernels_failed(niz_kernels *k, char *text, size_t room);
 
 #endif

@@ -4,6 +4,7 @@
 
 #include "core/context.h"
 #include "exec/jit.h"
+#include "exec/kernel_object.h"
 #include "exec/profile.h"
 
 void niz_stats_add(niz_exec *e, const niz_pass_count *count)
@@ -13,6 +14,34 @@ void niz_stats_add(niz_exec *e, const niz_pass_count *count)
         e->passes[i].nodes_out += count[i].nodes_out;
         e->passes[i].seconds += count[i].seconds;
     }
+}
+
+/* A reason, which may have the compiler's own lines in it. */
+static void niz_stats_reason(const char *text)
+{
+    if (!*text) return;
+    fputs("niz: ", stderr);
+    for (; *text; text++)
+        if (*text != '\n')
+            fputc(*text, stderr);
+        else if (text[1])
+            fputs("\nniz:   ", stderr);
+    fputc('\n', stderr);
+}
+
+/* Why plans were interpreted, or will be compiled anew next time: nothing else says so. */
+static void niz_stats_kernels(niz_kernels *kernels)
+{
+    char why[sizeof(niz_reason)];
+    niz_kernel_counts k = niz_kernels_counts(kernels);
+    fprintf(stderr,
+            "niz: %lld kernel texts: %lld in memory, %lld on disk, %lld compiled, %lld failed\n",
+            (long long)k.requests, (long long)k.in_memory, (long long)k.on_disk,
+            (long long)k.compiled, (long long)k.failed);
+    niz_kernels_why(kernels, why, sizeof why);
+    niz_stats_reason(why);
+    niz_kernels_failed(kernels, why, sizeof why);
+    niz_stats_reason(why);
 }
 
 void niz_stats_print(niz_exec *e)
@@ -32,9 +61,5 @@ void niz_stats_print(niz_exec *e)
     fprintf(stderr, "niz: %lld of %lld runs compiled; %lld plans too large for it\n",
             (long long)s->runs_compiled, (long long)s->runs, (long long)s->plans_refused);
     niz_profile_print(e->profile, stderr);
-    if (!e->jit) return;
-    niz_kernel_counts k = niz_kernels_counts(e->jit->kernels);
-    fprintf(stderr, "niz: %lld kernel texts: %lld in memory, %lld on disk, %lld compiled, %lld failed\n",
-            (long long)k.requests, (long long)k.in_memory, (long long)k.on_disk,
-            (long long)k.compiled, (long long)k.failed);
+    if (e->jit) niz_stats_kernels(e->jit->kernels);
 }
