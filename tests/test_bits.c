@@ -100,7 +100,7 @@ static void note(outcome *o, niz_t y)
     ck_assert_msg(niz_read(y, value, bytes) == NIZ_OK, "%s", niz_message(y.z));
     one_nan(d, value, count);
     o->kernels = o->kernels || niz_dtype_is_float(d);
-    if (o->n + bytes > o->room) o->bytes = realloc(o->bytes, o->room = 2 * (o->n + bytes));
+    if (o->n + bytes >= o->room) o->bytes = realloc(o->bytes, o->room = 2 * (o->n + bytes) + 1);
     memcpy(o->bytes + o->n, value, bytes);
     o->n += bytes;
     free(value);
