@@ -386,14 +386,41 @@ START_TEST(a_trace_names_kernels_and_lines)
 }
 END_TEST
 
+static void keep_remark(void *user, const char *message)
+{
+    snprintf(user, 200, "%s", message);
+}
+
+/* Takes steps with a variable in the environment that is no good: what is remarked, and how many
+ * runs were compiled or wait for it. */
+static int64_t remark_of(const char *variable, const char *value, char remark[200])
+{
+    remark[0] = '\0';
+    setenv(variable, value, 1);
+    niz *z = niz_open(&(niz_options){.log = keep_remark, .user = remark});
+    for (int i = 0; i < 3; i++) step(z, 1);
+    ck_assert_int_eq(niz_error(z), NIZ_OK);
+    int64_t n = niz_statistics(z).runs_compiled + niz_statistics(z).plans_pending;
+    niz_close(z);
+    unsetenv(variable);
+    return n;
+}
+
 START_TEST(a_trace_that_cannot_be_written_is_a_remark)
 {
-    setenv("NIZ_TRACE", "/nowhere/at/all", 1);
-    niz *z = util_open_jit(NIZ_JIT_OFF, NULL, 1);
-    step(z, 1);
-    ck_assert_int_eq(niz_error(z), NIZ_OK);
-    niz_close(z);
-    unsetenv("NIZ_TRACE");
+    char remark[200];
+    remark_of("NIZ_TRACE", "/nowhere/at/all", remark);
+    ck_assert_ptr_nonnull(strstr(remark, "NIZ_TRACE"));
+}
+END_TEST
+
+START_TEST(an_unknown_mode_is_a_remark)
+{
+    char remark[200];
+    ck_assert_int_gt(remark_of("NIZ_JIT", "Sync", remark), 0);
+    ck_assert_str_eq(remark, "NIZ_JIT is async, sync or off, not Sync: async it is");
+    ck_assert_int_eq(remark_of("NIZ_JIT", "off", remark), 0);
+    ck_assert_str_eq(remark, "");
 }
 END_TEST
 
@@ -469,8 +496,8 @@ int main(void)
         a_plan_of_which_a_text_fails_stays_interpreted, without_a_compiler_plans_are_interpreted,
         a_cache_that_vanishes_between_texts_harms_nothing, two_threads_share_what_they_compile,
         a_trace_names_kernels_and_lines, a_trace_that_cannot_be_written_is_a_remark,
-        the_statistics_say_what_is_missing, random_graphs_give_the_same_bits,
-        random_graphs_give_the_same_bits_with_threads,
+        an_unknown_mode_is_a_remark, the_statistics_say_what_is_missing,
+        random_graphs_give_the_same_bits, random_graphs_give_the_same_bits_with_threads,
         random_graphs_give_the_same_bits_when_all_is_computed_again,
         random_graphs_give_the_same_bits_on_avx2, random_graphs_give_the_same_bits_on_sse2);
 }

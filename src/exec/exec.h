@@ -329,8 +329,7 @@ void niz_pool_close(niz *z, struct niz_pool *p);
 /** Threads to use, from the options, NIZ_THREADS and the machine. */
 int niz_thread_count(const niz_options *o);
 
-/* ---- index spaces (space.c) -------------------------------------------------------------------
- */
+/* ---- index spaces (space.c) ------------------------------------------------------------------ */
 
 /** The space of shape, walked by n buffers with these strides (a row of NIZ_MAX_RANK each): sizes
  *  of 1 dropped, neighbouring axes merged where every buffer allows it. */

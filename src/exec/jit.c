@@ -339,22 +339,23 @@ bool niz_jit_at_once(const niz_exec *e)
     return e->jit && e->jit->mode == NIZ_KERNEL_SYNC;
 }
 
-/* ---- kernels ----------------------------------------------------------------------------------
- */
+/* ---- kernels --------------------------------------------------------------------------------- */
 
-static niz_jit_mode niz_jit_wanted(const niz_options *o)
+static niz_jit_mode niz_jit_wanted(niz *z)
 {
     const char *how = secure_getenv("NIZ_JIT");
-    if (o->trap_nan) return NIZ_JIT_OFF;
-    if (o->jit != NIZ_JIT_DEFAULT) return o->jit;
-    return !how || !strcmp(how, "async") ? NIZ_JIT_ASYNC
-           : !strcmp(how, "sync")        ? NIZ_JIT_SYNC
-                                         : NIZ_JIT_OFF;
+    if (z->options.trap_nan) return NIZ_JIT_OFF;
+    if (z->options.jit != NIZ_JIT_DEFAULT) return z->options.jit;
+    if (!how || !*how || !strcmp(how, "async")) return NIZ_JIT_ASYNC;
+    if (!strcmp(how, "sync")) return NIZ_JIT_SYNC;
+    if (!strcmp(how, "off")) return NIZ_JIT_OFF;
+    niz_remark(z, "NIZ_JIT is async, sync or off, not %.40s: async it is", how);
+    return NIZ_JIT_ASYNC;
 }
 
 bool niz_jit_open(niz_exec *e)
 {
-    niz_jit_mode mode = niz_jit_wanted(&e->z->options);
+    niz_jit_mode mode = niz_jit_wanted(e->z);
     if (mode == NIZ_JIT_OFF) return true;
     niz_jit *j = niz_realloc(e->z, NULL, sizeof *j);
     if (!j) return false;

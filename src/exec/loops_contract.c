@@ -124,8 +124,7 @@ static niz_contract_work niz_contract_work_in(const niz_contract_plan *p, char *
                                .made_cols = scratch + p->made_cols};
 }
 
-/* ---- one rectangle -----------------------------------------------------------------------------
- */
+/* ---- one rectangle --------------------------------------------------------------------------- */
 
 /* A range of units of one batch entry, under way. */
 typedef struct niz_contract_call {

@@ -266,8 +266,7 @@ niz_task *niz_lower_task(niz_lowering *l, uint32_t origin, int n_buffers)
     return t;
 }
 
-/* ---- what the profile says of a task ----------------------------------------------------------
- */
+/* ---- what the profile says of a task --------------------------------------------------------- */
 
 static double niz_lower_flops(niz_lowering *l, uint32_t id)
 {

@@ -40,8 +40,8 @@ niz_profile *niz_profile_open(niz *z)
     p->trace = fopen(trace, "w");
     if (p->trace)
         fputs("{\"displayTimeUnit\": \"ns\", \"traceEvents\": [", p->trace);
-    else if (z->options.log)
-        z->options.log(z->options.user, "NIZ_TRACE: the file cannot be written");
+    else
+        niz_remark(z, "NIZ_TRACE: the file cannot be written");
     return p;
 }
 

@@ -84,8 +84,7 @@ static void niz_run_tree(const niz_task *t, void *partial, void *y)
     memcpy(y, partial, niz_dtype_size(t->dtype));
 }
 
-/* ---- nests around a contraction or convolution ------------------------------------------------
- */
+/* ---- nests around a contraction or convolution ----------------------------------------------- */
 
 typedef struct niz_run_nest {
     const niz_nest_loop *nest;
