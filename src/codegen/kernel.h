@@ -42,6 +42,39 @@ NIZ_TAIL(float, niz_vf, niz_vi, f32, NIZ_LANES_F32)
 NIZ_TAIL(double, niz_vd, niz_vl, f64, NIZ_LANES_F64)
 #endif
 
+/* name_LANES(...), for as many lanes as vectors of f have. */
+#if NIZ_VECTOR_BYTES == 64
+#define NIZ_LANED_f32(name) name##_16
+#define NIZ_LANED_f64(name) name##_8
+#elif NIZ_VECTOR_BYTES == 32
+#define NIZ_LANED_f32(name) name##_8
+#define NIZ_LANED_f64(name) name##_4
+#else
+#define NIZ_LANED_f32(name) name##_4
+#define NIZ_LANED_f64(name) name##_2
+#endif
+#define NIZ_LANED(name, f) NIZ_LANED_##f(name)
+
+/* Does something for each place at, s apart, of the first n that are among m.  Of a whole part,
+ * which is known when a kernel is compiled, that is no loop; gcc must not see where the first place
+ * comes from, or it computes all others ahead of the loop around it and has no registers for them.
+ */
+#ifdef __clang__
+#define NIZ_UNROLL
+#else
+#define NIZ_UNROLL _Pragma("GCC unroll 16")
+#endif
+#define NIZ_EACH(n, x, s, m, what)                                                                 \
+    {                                                                                              \
+        __typeof__(x) at = x;                                                                      \
+        if (m >= n) {                                                                              \
+            __asm__("" : "+r"(at));                                                                \
+            NIZ_UNROLL for (long l = 0; l < n; l++, at += s) what;                                 \
+        } else {                                                                                   \
+            for (long l = 0; l < m; l++, at += s) what;                                            \
+        }                                                                                          \
+    }
+
 /* Truth in memory, a byte an element: lanes of a mask. */
 #if NIZ_VECTOR_BYTES == 64
 typedef char niz_vc __attribute__((vector_size(16)));
@@ -72,15 +105,42 @@ NIZ_VEC void niz_bytes_store_f64(signed char *y, niz_vl m, niz_vc_half v)
     niz_bytes_store_##f(y + p * L, niz_first_##f(m, p),                                            \
                         (__typeof__(niz_bytes_load_##f(y, niz_first_##f(m, p))))(v))
 #else
+/* The first n bytes at x, no others touched, as the low ones of a word: of four and more the first
+ * and the last four, which may overlap. */
+NIZ_VEC __UINT64_TYPE__ niz_few_bytes(const void *from, long n)
+{
+    typedef __UINT32_TYPE__ four __attribute__((aligned(1), may_alias));
+    typedef __UINT64_TYPE__ eight __attribute__((aligned(1), may_alias));
+    const unsigned char *x = from;
+    if (n <= 0) return 0;
+    if (n >= 8) return *(const eight *)x;
+    if (n < 4)
+        return x[0] | (__UINT64_TYPE__)x[n / 2] << 8 * (n / 2) |
+               (__UINT64_TYPE__)x[n - 1] << 8 * (n - 1);
+    return *(const four *)x | (__UINT64_TYPE__)(*(const four *)(x + n - 4)) << 8 * (n - 4);
+}
 #define NIZ_BYTES_LOAD(f, L, x, m, p)                                                              \
-    __extension__({                                                                                \
-        niz_b_##f bytes = {0};                                                                     \
-        for (int l = 0; l < L && p * L + l < m; l++) bytes[l] = x[p * L + l];                      \
-        bytes;                                                                                     \
-    })
+    (niz_b_##f) NIZ_LANED(NIZ_WORDS, f)(niz_few_bytes(x + p * L, m - p * L < L ? m - p * L : L), 0)
 #define NIZ_BYTES_STORE(f, L, y, v, m, p)                                                          \
     for (int l = 0; l < L && p * L + l < m; l++) y[p * L + l] = v[l]
 #endif
+/* Up to eight bytes of the first m, s apart, as the low ones of a word. */
+NIZ_VEC __INT64_TYPE__ niz_word_apart(const signed char *x, long s, long m, int n)
+{
+    __UINT64_TYPE__ word = 0;
+    NIZ_EACH(n, x, s, m, word |= (__UINT64_TYPE__)(unsigned char)*at << 8 * l)
+    __asm__("" : "+r"(word)); /* or gcc joins two words byte by byte, at five times the price */
+    return (__INT64_TYPE__)word;
+}
+/* Words as so many bytes. */
+typedef __INT64_TYPE__ niz_words __attribute__((vector_size(16)));
+#define NIZ_WORDS_16(a, b) ((niz_words){a, b})
+#define NIZ_WORDS_8(a, b) (a)
+#define NIZ_WORDS_4(a, b) ((__INT32_TYPE__)(a))
+#define NIZ_WORDS_2(a, b) ((__INT16_TYPE__)(a))
+#define NIZ_BYTES_APART(f, L, x, s, m)                                                             \
+    (niz_b_##f) NIZ_LANED(NIZ_WORDS, f)(niz_word_apart(x, s, m, L < 8 ? L : 8),                    \
+                                        niz_word_apart(x + 8 * s, s, m - 8, L - 8))
 
 /* Those of part p that are among the first m elements, s apart from x on. */
 #if NIZ_VECTOR_BYTES == 64
@@ -102,7 +162,7 @@ NIZ_VEC niz_vf niz_apart_f32(const float *x, long s, niz_vi m)
 #define NIZ_APART(S, f, L, x, s, m, p)                                                             \
     __extension__({                                                                                \
         S t[L] = {0};                                                                              \
-        for (long l = 0; l < L && p * L + l < m; l++) t[l] = x[(p * L + l) * s];                   \
+        NIZ_EACH(L, (x + p * L * s), s, (m - p * L), t[l] = *at)                                   \
         niz_load_##f(t);                                                                           \
     })
 #endif
@@ -152,18 +212,20 @@ NIZ_VEC niz_vf niz_apart_f32(const float *x, long s, niz_vi m)
     {                                                                                              \
         S t[L];                                                                                    \
         niz_store_##f(t, v);                                                                       \
-        for (long l = 0; l < L && p * L + l < m; l++) y[(p * L + l) * s] = t[l];                   \
+        NIZ_EACH(L, (y + p * L * s), s, (m - p * L), *at = t[l])                                   \
     }                                                                                              \
     NIZ_VEC M niz_mask_load_##f(const signed char *x)                                              \
     {                                                                                              \
         return (M)(__builtin_convertvector(*(const niz_b_mem_##f *)x, M) != 0);                    \
     }                                                                                              \
+    NIZ_VEC niz_b_##f niz_bytes_##f(const signed char *x, long s, long m, int p)                   \
+    {                                                                                              \
+        if (s == 1) return NIZ_BYTES_LOAD(f, L, x, m, p);                                          \
+        return NIZ_BYTES_APART(f, L, (x + p * L * s), s, (m - p * L));                             \
+    }                                                                                              \
     NIZ_VEC M niz_mask_part_load_##f(const signed char *x, long s, long m, int p)                  \
     {                                                                                              \
-        signed char t[L] = {0};                                                                    \
-        if (s == 1) return (M)(__builtin_convertvector(NIZ_BYTES_LOAD(f, L, x, m, p), M) != 0);    \
-        for (long l = 0; l < L && p * L + l < m; l++) t[l] = x[(p * L + l) * s];                   \
-        return niz_mask_load_##f(t);                                                               \
+        return (M)(__builtin_convertvector(niz_bytes_##f(x, s, m, p), M) != 0);                    \
     }                                                                                              \
     NIZ_VEC void niz_mask_store_##f(signed char *y, M v)                                           \
     {                                                                                              \
@@ -178,7 +240,7 @@ NIZ_VEC niz_vf niz_apart_f32(const float *x, long s, niz_vi m)
     {                                                                                              \
         signed char t[L];                                                                          \
         niz_mask_store_##f(t, v);                                                                  \
-        for (long l = 0; l < L && p * L + l < m; l++) y[(p * L + l) * s] = t[l];                   \
+        NIZ_EACH(L, (y + p * L * s), s, (m - p * L), *at = t[l])                                   \
     }                                                                                              \
     NIZ_VEC S niz_add1_##f(S a, S b)                                                               \
     {                                                                                              \
