@@ -115,17 +115,16 @@ static void small_make(small_graph *g, niz *z, uint64_t seed, niz_dtype dtype, i
     for (int i = 0; i < 16 * 3; i++) v[i] = util_real(&g->rng, -2, 2);
     v[3] = 0, v[5] = -0.0;
     niz_t all = niz_cast(niz_copy_from(z, NIZ_F64, NIZ_SHAPE(3, 16), v), dtype);
-    for (int i = 0; i < 3; i++)
-        g->node[g->n++] = niz_slice(niz_select(all, 0, i), 0, 0, width, 1);
+    for (int i = 0; i < 3; i++) g->node[g->n++] = niz_slice(niz_select(all, 0, i), 0, 0, width, 1);
     g->node[g->n++] = niz_cast(niz_copy_from(z, NIZ_F64, NIZ_SCALAR, v + 7), dtype);
     if (width == 1)
         for (int i = 0; i < 3; i++) g->node[i] = niz_select(g->node[i], 0, 0);
     while (g->n < nodes) {
         niz_t x = near(g), y = near(g);
         int what = util_below(&g->rng, 12);
-        g->node[g->n++] = what < 4                     ? small_unary(g, x)
+        g->node[g->n++] = what < 4                 ? small_unary(g, x)
                           : what == 4 && width > 1 ? small_moved(g, x)
-                                                       : small_binary(g, x, y);
+                                                   : small_binary(g, x, y);
     }
     ck_assert_msg(!niz_error(z), "%s", niz_message(z));
 }
@@ -209,6 +208,80 @@ START_TEST(small_values_give_the_same_bits_with_clang)
     check_same(NULL, "clang", util_cases(6, 60), 300);
     check_same("avx2", "clang", util_cases(3, 30), 300);
     check_same("sse2", "clang", util_cases(2, 20), 150);
+}
+END_TEST
+
+/* ---- numbers of other types ------------------------------------------------------------------ */
+
+static const int64_t whole_numbers[] = {0,
+                                        -1,
+                                        255,
+                                        ((int64_t)1 << 53) + 1,
+                                        ((int64_t)1 << 54) + ((int64_t)1 << 30) +
+                                            1, /* just no tie */
+                                        -((int64_t)1 << 54) - ((int64_t)1 << 30) - 1,
+                                        INT64_MAX,
+                                        INT64_MIN,
+                                        16777217,
+                                        -33554435,
+                                        7,
+                                        8};
+
+/* The first n of them, as another type. */
+static niz_t small_other(niz *z, niz_dtype from, niz_dtype to, int n)
+{
+    char bytes[8 * NIZ_COUNT(whole_numbers)];
+    for (int i = 0; i < n; i++) switch (from) {
+        case NIZ_U8: ((uint8_t *)bytes)[i] = (uint8_t)whole_numbers[i]; break;
+        case NIZ_I32: ((int32_t *)bytes)[i] = (int32_t)whole_numbers[i]; break;
+        case NIZ_I64: ((int64_t *)bytes)[i] = whole_numbers[i]; break;
+        case NIZ_F32: ((float *)bytes)[i] = (float)whole_numbers[i] * 0x1p-70f; break;
+        default: ((double *)bytes)[i] = (double)whole_numbers[i] * 0x1p-170;
+        }
+    return niz_cast(niz_copy_from(z, from, n == 1 ? NIZ_SCALAR : NIZ_SHAPE(n), bytes), to);
+}
+
+/* Vectors, single elements, and one of them for all. */
+static int run_others(niz *z, niz_dtype to, double *out)
+{
+    NIZ_STEP(z);
+    int n = NIZ_COUNT(whole_numbers), got = 0;
+    niz_dtype from[] = {NIZ_U8, NIZ_I32, NIZ_I64, to == NIZ_F32 ? NIZ_F64 : NIZ_F32};
+    for (int i = 0; i < 4; i++, got += n) {
+        niz_t x = niz_mul(small_other(z, from[i], to, n), 0.75),
+              one = small_other(z, from[i], to, 3);
+        niz_t y = niz_add(niz_sub(x, niz_select(one, 0, 2)), small_other(z, from[3 - i], to, 1));
+        y = niz_cast(niz_add(y, niz_mul(niz_sum(x), 1e-3)), NIZ_F64);
+        ck_assert_int_eq(niz_read(y, out + got, sizeof *out * (size_t)n), NIZ_OK);
+        ck_assert_int_gt(last_plan(z)->ready ? chunk_tasks(last_plan(z)) : 1, 0);
+    }
+    return got;
+}
+
+static void others_same(const char *isa, const char *cc)
+{
+    double p[4 * NIZ_COUNT(whole_numbers)], q[4 * NIZ_COUNT(whole_numbers)];
+    niz *a = open_with(NIZ_JIT_OFF, isa, NULL), *b = open_with(NIZ_JIT_SYNC, isa, cc);
+    for (int k = 0; k < 2; k++) {
+        int n = run_others(a, k ? NIZ_F64 : NIZ_F32, p);
+        ck_assert_int_eq(run_others(b, k ? NIZ_F64 : NIZ_F32, q), n);
+        for (int i = 0; i < n; i++)
+            ck_assert_msg(!memcmp(p + i, q + i, sizeof *p),
+                          "%s, isa %s: element %d is %a, interpreted %a", k ? "f64" : "f32",
+                          isa ? isa : "best", i, q[i], p[i]);
+    }
+    niz_close(a);
+    niz_close(b);
+}
+
+START_TEST(small_numbers_of_other_types_are_converted)
+{
+    static const char *const isa[] = {NULL, "avx2", "sse2"};
+    bool clang = !system("command -v clang >/dev/null");
+    for (size_t i = 0; i < NIZ_COUNT(isa); i++) {
+        others_same(isa[i], NULL);
+        if (clang) others_same(isa[i], "clang");
+    }
 }
 END_TEST
 
@@ -427,7 +500,8 @@ START_TEST(a_failing_run_assigns_nothing)
         niz_t a = niz_param(z, "a", NIZ_F64, NIZ_SHAPE(14), niz_uniform_init(.lo = -1));
         niz_read(a, before, sizeof before);
         niz_assign(a, niz_tanh(niz_add(niz_mul(a, 0.5), 1.0)));
-        niz_t y = niz_take(niz_tanh(niz_mul(a, 2.0)), 0, niz_copy_from(z, NIZ_I32, NIZ_SHAPE(2), bad));
+        niz_t y =
+            niz_take(niz_tanh(niz_mul(a, 2.0)), 0, niz_copy_from(z, NIZ_I32, NIZ_SHAPE(2), bad));
         ck_assert_int_eq(niz_run(z, 1, &y), NIZ_E_INDEX);
         niz_clear_error(z);
     }
@@ -475,7 +549,8 @@ int main(void)
 {
     UTIL_MAIN("chunks", small_values_give_the_same_bits, small_values_give_the_same_bits_on_avx2,
               small_values_give_the_same_bits_on_sse2, small_values_give_the_same_bits_with_clang,
-              steps_share_kernels, blocks_share_kernels, very_long_graphs_give_the_same_bits,
-              planning_is_linear, parameters_are_safe, old_versions_are_read_first,
-              a_failing_run_assigns_nothing, every_allocation_may_fail);
+              small_numbers_of_other_types_are_converted, steps_share_kernels, blocks_share_kernels,
+              very_long_graphs_give_the_same_bits, planning_is_linear, parameters_are_safe,
+              old_versions_are_read_first, a_failing_run_assigns_nothing,
+              every_allocation_may_fail);
 }

@@ -109,6 +109,129 @@ static int make_square(niz_t a, niz_t b, niz_t c, niz_t *y)
     return 4;
 }
 
+/* ---- numbers of other types, converted as they are loaded -------------------------------------
+ */
+
+static niz_dtype other_float(niz_dtype dtype)
+{
+    return dtype == NIZ_F32 ? NIZ_F64 : NIZ_F32;
+}
+
+/* A whole number of each size, both signs; those of i64 need two roundings done as one: just above
+ * a tie of f32 by less than f64 can tell. */
+static int64_t whole_number(util_rng *r, niz_dtype dtype)
+{
+    int64_t sign = util_below(r, 2) ? 1 : -1;
+    if (dtype == NIZ_U8) return util_below(r, 256);
+    if (dtype == NIZ_I32) return util_below(r, 9) ? sign * util_below(r, 40000000) : INT32_MIN;
+    int64_t high = (int64_t)1 << (24 + util_below(r, 39)), tie = high >> 24;
+    if (util_below(r, 9) == 0) return util_below(r, 2) ? INT64_MIN : INT64_MAX;
+    return sign * (high + (util_below(r, 3) - 1) * (tie + 2 * tie * util_below(r, 99)) +
+                   util_below(r, 3) - 1);
+}
+
+/* A real number of each kind: ordinary, a tie of f32 or near one, too large or too small for f32.
+ */
+static double real_number(util_rng *r)
+{
+    double v = util_real(r, -2, 2), tie = 1 + 0x1p-24;
+    switch (util_below(r, 8)) {
+    case 0: return tie + 0x1p-23 * util_below(r, 1000);
+    case 1: return -tie - 0x1p-52;
+    case 2: return v * 1e-42;
+    case 3: return v * 1e39;
+    case 4: return util_below(r, 2) ? v / 0.0 : -0.0;
+    default: return v;
+    }
+}
+
+static niz_t other_leaf(niz *z, niz_dtype dtype, niz_shape s)
+{
+    int64_t n = niz_shape_count(&s);
+    char *bytes = malloc(8 * (size_t)(n + 1));
+    util_rng r = {(uint64_t)n * 31 + (uint64_t)dtype};
+    for (int64_t i = 0; i < n; i++) switch (dtype) {
+        case NIZ_U8: ((uint8_t *)bytes)[i] = (uint8_t)whole_number(&r, dtype); break;
+        case NIZ_I32: ((int32_t *)bytes)[i] = (int32_t)whole_number(&r, dtype); break;
+        case NIZ_I64: ((int64_t *)bytes)[i] = whole_number(&r, dtype); break;
+        case NIZ_F32: ((float *)bytes)[i] = (float)real_number(&r); break;
+        default: ((double *)bytes)[i] = real_number(&r);
+        }
+    niz_t t = niz_copy_from(z, dtype, s, bytes);
+    free(bytes);
+    return t;
+}
+
+static niz_t cast_like(niz_t a, niz_dtype from, niz_shape s)
+{
+    return niz_cast(other_leaf(a.z, from, s), niz_dtype_of(a));
+}
+
+/* Every type as it is, summed over rows and columns, and a value of all rows. */
+static int make_casts(niz_t a, niz_t b, niz_t c, niz_t *y)
+{
+    niz_shape s = niz_shape_of(a), line = niz_shape_of(c);
+    niz_dtype from[] = {NIZ_U8, NIZ_I32, NIZ_I64, other_float(niz_dtype_of(a))};
+    niz_t x[4];
+    for (int i = 0; i < 4; i++) {
+        x[i] = cast_like(a, from[i], s);
+        y[i] = niz_add(niz_mul(x[i], 0.75), i < 2 ? a : cast_like(a, from[i], line));
+    }
+    y[4] = niz_sum(niz_div(niz_sub(x[0], 33.3), 78.6), .axis = s.rank - 1);
+    y[5] = niz_sum(niz_mul(niz_add(x[1], b), x[2]), .axis = 0);
+    y[6] = niz_sum(niz_flatten(niz_minimum(niz_maximum(x[3], b), a), 0));
+    return 7;
+}
+
+/* One value a row or column, one for all, and elements that are not neighbours in memory. */
+static int make_cast_views(niz_t a, niz_t b, niz_t c, niz_t *y)
+{
+    niz_shape s = niz_shape_of(a), rows = s, turned = s;
+    int last = s.rank - 1;
+    rows.dim[last] = 1;
+    turned.dim[0] = s.dim[last];
+    turned.dim[last] = s.dim[0];
+    niz_dtype to = niz_dtype_of(a), real = other_float(to);
+    y[0] = niz_sum(niz_mul(a, cast_like(a, NIZ_I64, rows)), .axis = 0);
+    y[1] = niz_max(niz_sub(cast_like(a, NIZ_U8, rows), niz_mul(b, c)), .axis = last);
+    y[2] = niz_mul(niz_add(a, cast_like(a, real, NIZ_SCALAR)), cast_like(a, NIZ_I32, NIZ_SCALAR));
+    y[3] = niz_sub(b, niz_transpose(cast_like(a, NIZ_U8, turned), 0, last));
+    y[4] = niz_sum(niz_transpose(cast_like(a, NIZ_I64, turned), 0, last), .axis = last);
+    niz_t even = niz_slice(other_leaf(a.z, real, s), last, 0, NIZ_END, 2);
+    niz_t odd = niz_slice(other_leaf(a.z, NIZ_I32, s), last, 1, NIZ_END, 2);
+    y[5] = niz_mul(niz_cast(even, to), 1.5);
+    y[6] = niz_sum(niz_mul(niz_cast(odd, to), 0.5), .axis = 0);
+    return 7;
+}
+
+/* What is cast is computed: by kernels of another type, or by none. */
+static int make_casts_of_results(niz_t a, niz_t b, niz_t c, niz_t *y)
+{
+    niz_dtype to = niz_dtype_of(a), from = other_float(to);
+    int last = niz_shape_of(a).rank - 1;
+    niz_t x = niz_mul(niz_cast(a, from), 1.1), r = niz_sum(x, .axis = last, .keepdims = true);
+    y[0] = niz_add(niz_mul(niz_cast(x, to), b), niz_cast(r, to));
+    y[1] = niz_sum(niz_mul(niz_cast(x, to), c), .axis = 0);
+    y[2] = niz_sum(niz_cast(niz_cast(niz_mul(a, 1000.0), NIZ_I32), to), .axis = last);
+    y[3] = niz_mul(niz_cast(niz_gt(niz_cast(niz_gt(a, b), NIZ_U8), 0), to), b);
+    return 4;
+}
+
+/* A contraction's results are finished with numbers of other types, and its operands are made of
+ * them. */
+static int make_casts_of_tiles(niz_t a, niz_t b, niz_t c, niz_t *y)
+{
+    niz_shape s = niz_shape_of(a);
+    if (s.rank != 2 || s.dim[0] > 600 || s.dim[1] > 600) return y[0] = niz_add(a, c), 1;
+    niz_t bytes = niz_div(niz_sub(cast_like(a, NIZ_U8, s), 33.3), 78.6);
+    niz_t product = niz_matmul(a, niz_transpose(b, 0, 1)); /* [rows,rows] */
+    niz_t whole = cast_like(a, NIZ_I32, niz_shape_of(product));
+    y[0] = niz_add(niz_mul(product, 2.0), whole);
+    y[1] = niz_matmul(bytes, niz_transpose(b, 0, 1));
+    y[2] = niz_matmul(niz_transpose(cast_like(a, NIZ_I64, s), 0, 1), a);
+    return 3;
+}
+
 static const form forms[] = {
     {"column_folds", make_column_folds},   {"column_updates", make_column_updates},
     {"column_stages", make_column_stages}, {"column_views", make_column_views},
@@ -116,11 +239,23 @@ static const form forms[] = {
     {"row_stages", make_row_stages},       {"square", make_square},
 };
 
+static const form cast_forms[] = {
+    {"casts", make_casts},
+    {"cast_views", make_cast_views},
+    {"casts_of_results", make_casts_of_results},
+    {"casts_of_tiles", make_casts_of_tiles},
+};
+
 static const niz_shape shapes[] = {
     {2, {10, 128}}, {2, {3, 70}},      {2, {16, 64}},    {2, {17, 200}},   {2, {513, 33}},
     {2, {1100, 7}}, {2, {2600, 65}},   {3, {5, 40, 31}}, {3, {31, 2, 90}}, {3, {2, 530, 18}},
     {2, {64, 2}},   {4, {3, 9, 4, 5}}, {2, {300, 128}},  {2, {6, 9000}},   {2, {40, 40}},
     {2, {70, 3}},   {3, {7, 30, 5}},   {2, {1000, 2}},   {3, {2, 3, 4}},   {3, {40, 4, 3}},
+};
+
+static const niz_shape cast_shapes[] = {
+    {2, {10, 128}}, {2, {17, 200}}, {2, {513, 33}},  {3, {5, 40, 31}}, {2, {64, 2}},
+    {2, {6, 9000}}, {2, {40, 40}},  {3, {7, 30, 5}}, {2, {500, 590}},
 };
 
 static niz_t form_leaf(niz *z, niz_dtype dtype, niz_shape s, int salt)
@@ -139,15 +274,22 @@ static rg_outcome run_form(niz *z, const form *f, niz_dtype dtype, niz_shape s)
     return rg_outcome_of(dtype, n, y);
 }
 
-static void forms_same(const char *isa, int threads, size_t every)
+/* Forms over shapes. */
+typedef struct form_set {
+    const form *form;
+    const niz_shape *shape;
+    size_t n_forms, n_shapes;
+} form_set;
+
+static void forms_same(const form_set *t, const char *isa, int threads, size_t every)
 {
     niz *a = util_open_jit(NIZ_JIT_OFF, isa, 1), *b = util_open_jit(NIZ_JIT_SYNC, isa, threads);
-    for (size_t k = 0; k < NIZ_COUNT(forms) * NIZ_COUNT(shapes) * 2; k += every) {
-        const form *f = &forms[k / 2 % NIZ_COUNT(forms)];
+    for (size_t k = 0; k < t->n_forms * t->n_shapes * 2; k += every) {
+        const form *f = &t->form[k / 2 % t->n_forms];
         niz_dtype dtype = k % 2 ? NIZ_F64 : NIZ_F32;
-        size_t shape = k / 2 / NIZ_COUNT(forms);
-        rg_outcome p = run_form(a, f, dtype, shapes[shape]),
-                   q = run_form(b, f, dtype, shapes[shape]);
+        size_t shape = k / 2 / t->n_forms;
+        rg_outcome p = run_form(a, f, dtype, t->shape[shape]),
+                   q = run_form(b, f, dtype, t->shape[shape]);
         int64_t at = rg_differ(dtype, p.bytes, q.bytes, p.n, 0);
         ck_assert_msg(at < 0, "%s of shape %d, %s, isa %s: element %lld of %lld differs", f->name,
                       (int)shape, niz_dtype_name(dtype), isa ? isa : "best", (long long)at,
@@ -161,10 +303,36 @@ static void forms_same(const char *isa, int threads, size_t every)
 
 START_TEST(every_form_gives_the_same_bits)
 {
-    forms_same(NULL, 1, 1);
-    forms_same(NULL, 4, 3);
-    forms_same("avx2", 2, (size_t)util_cases(3, 1));
-    forms_same("sse2", 1, (size_t)util_cases(11, 1));
+    form_set t = {forms, shapes, NIZ_COUNT(forms), NIZ_COUNT(shapes)};
+    forms_same(&t, NULL, 1, 1);
+    forms_same(&t, NULL, 4, 3);
+    forms_same(&t, "avx2", 2, (size_t)util_cases(3, 1));
+    forms_same(&t, "sse2", 1, (size_t)util_cases(11, 1));
+}
+END_TEST
+
+START_TEST(every_cast_gives_the_same_bits)
+{
+    form_set t = {cast_forms, cast_shapes, NIZ_COUNT(cast_forms), NIZ_COUNT(cast_shapes)};
+    forms_same(&t, NULL, 1, 1);
+    forms_same(&t, NULL, 4, 5);
+    forms_same(&t, "avx2", 2, (size_t)util_cases(3, 1));
+    forms_same(&t, "sse2", 1, (size_t)util_cases(5, 1));
+}
+END_TEST
+
+START_TEST(every_cast_gives_the_same_bits_with_clang)
+{
+    if (system("command -v clang >/dev/null")) {
+        puts("nest: no clang here");
+        return;
+    }
+    setenv("NIZ_CC", "clang", 1);
+    form_set t = {cast_forms, cast_shapes, NIZ_COUNT(cast_forms), NIZ_COUNT(cast_shapes)};
+    forms_same(&t, NULL, 1, (size_t)util_cases(5, 1));
+    forms_same(&t, "avx2", 1, (size_t)util_cases(7, 1));
+    forms_same(&t, "sse2", 1, (size_t)util_cases(11, 1));
+    unsetenv("NIZ_CC");
 }
 END_TEST
 
@@ -393,6 +561,49 @@ START_TEST(a_large_operand_is_computed_while_it_is_packed)
 }
 END_TEST
 
+/* Bytes, normalised for a contraction that uses a part of them, and another reader of them. */
+static niz_t make_of_bytes(niz *z)
+{
+    niz_t image = other_leaf(z, NIZ_U8, NIZ_SHAPE(40, 640)), b = leaf(z, 640, 30, 1);
+    niz_t x = niz_div(niz_sub(niz_cast(image, NIZ_F32), 33.3), 78.6);
+    niz_t labels = niz_cast(other_leaf(z, NIZ_I64, NIZ_SHAPE(40, 30)), NIZ_F32);
+    return niz_add(niz_sum(niz_mul(niz_matmul(x, b), labels)), niz_sum(niz_sin(x)));
+}
+
+START_TEST(a_cast_is_a_load)
+{
+    char *text = dump_of("fuse", make_of_bytes);
+    says(text, " cast, element\n");
+    says_not(text, " cast, element, stored");
+    says_not(text, "in no nest");
+    free(text);
+    text = dump_of("nest", make_of_bytes);
+    says(text, " = load.element @0 u8");
+    says(text, " i64  # stage 0");
+    says_not(text, " = cast.");
+    free(text);
+}
+END_TEST
+
+/* Casts to what no nest computes, and one of what another group computes. */
+static niz_t make_casts_refused(niz *z)
+{
+    niz_t x = niz_mul(niz_tanh(form_leaf(z, NIZ_F64, NIZ_SHAPE(40, 64), 1)), 100.0);
+    niz_t y = niz_mul(niz_cast(x, NIZ_F32), 0.5);
+    return niz_add(niz_sum(y), niz_sum(niz_cast(niz_cast(y, NIZ_I32), NIZ_F32)));
+}
+
+START_TEST(a_cast_in_lanes_is_refused)
+{
+    char *text = dump_of("fuse", make_casts_refused);
+    says(text, " mul, element, stored"); /* in f64 */
+    says(text, " cast, stored\n      in no nest: its values are not all of one floating type");
+    says(text, " cast, element");
+    says(text, "it is of another type");
+    free(text);
+}
+END_TEST
+
 static niz_t make_refused(niz *z)
 {
     static const int32_t index[3] = {1, 0, 2};
@@ -450,10 +661,11 @@ END_TEST
 
 int main(void)
 {
-    UTIL_MAIN("nest", every_form_gives_the_same_bits, a_later_kernel_reads_the_old_version,
+    UTIL_MAIN("nest", every_form_gives_the_same_bits, every_cast_gives_the_same_bits,
+              every_cast_gives_the_same_bits_with_clang, a_later_kernel_reads_the_old_version,
               what_others_read_in_part_is_not_written_over,
               the_dump_of_fuse_names_groups_and_copies, what_is_dear_is_stored,
-              a_large_operand_is_computed_while_it_is_packed,
-              the_dump_of_fuse_says_who_refused_and_why, the_dump_of_fuse_tells_flat_sums,
-              a_kernel_says_what_it_computes_and_no_name_escapes);
+              a_large_operand_is_computed_while_it_is_packed, a_cast_is_a_load,
+              a_cast_in_lanes_is_refused, the_dump_of_fuse_says_who_refused_and_why,
+              the_dump_of_fuse_tells_flat_sums, a_kernel_says_what_it_computes_and_no_name_escapes);
 }

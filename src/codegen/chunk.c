@@ -38,28 +38,30 @@ static uint32_t niz_chunk_access_add(niz_chunker *b, niz_chunk_accesses *a, niz_
     return a->n++;
 }
 
-static niz_chunk_accesses *niz_chunk_loads(niz_chunk_code *c, int count)
+static niz_chunk_accesses *niz_chunk_loads(niz_chunk_code *c, niz_chunk_kind kind)
 {
-    return count > 1 ? &c->pointer : &c->in;
+    return kind == NIZ_CHUNK_POINTER ? &c->pointer : &c->in;
 }
 
-/* The load of this memory, found or added. */
+/* The load of this memory, found or added: as truth, or as a number of the chunk's dtype. */
 static uint32_t niz_chunk_load(niz_chunker *b, niz_chunk_access x)
 {
     niz_chunk_code *c = b->c;
+    niz_dtype dtype = x.dtype == NIZ_BOOL ? NIZ_BOOL : c->dtype;
+    niz_chunk_kind kind = x.count > 1 || x.dtype != dtype ? NIZ_CHUNK_POINTER : NIZ_CHUNK_IN;
     uint64_t h = ((uint64_t)x.node << 20 ^ (uint64_t)x.offset) * 0x9e3779b97f4a7c15u;
     uint32_t mask = c->n_slots - 1, i = (uint32_t)(h >> 32) & mask;
     for (; c->slot[i]; i = (i + 1) & mask) {
         const niz_chunk_value *v = &c->value[c->slot[i] - 1];
-        const niz_chunk_access *y = &niz_chunk_loads(c, v->count)->access[v->x[0]];
+        const niz_chunk_access *y = &niz_chunk_loads(c, v->kind)->access[v->x[0]];
         if (y->node == x.node && y->offset == x.offset && y->count == x.count)
             return c->slot[i] - 1;
     }
-    uint32_t access = niz_chunk_access_add(b, niz_chunk_loads(c, x.count), x);
+    uint32_t access = niz_chunk_access_add(b, niz_chunk_loads(c, kind), x);
     uint32_t v = niz_chunk_add(b, (niz_chunk_value){
-                                      .kind = x.count > 1 ? NIZ_CHUNK_POINTER : NIZ_CHUNK_IN,
+                                      .kind = (uint8_t)kind,
                                       .count = x.count,
-                                      .dtype = x.dtype,
+                                      .dtype = dtype,
                                       .x = {access},
                                   });
     c->slot[i] = v + 1;
@@ -94,7 +96,7 @@ static uint32_t niz_chunk_operand(niz_chunker *b, uint32_t x)
         uint32_t v = b->c->of[l->root];
         return single ? niz_chunk_lane(b, v, l->view.offset) : v;
     }
-    if (g->node[l->root].op == &niz_op_literal) {
+    if (g->node[l->root].op == &niz_op_literal && (dtype == b->c->dtype || dtype == NIZ_BOOL)) {
         double v;
         memcpy(&v, g->node[l->root].attr, sizeof v);
         return niz_chunk_constant(b, dtype, v);
@@ -114,6 +116,10 @@ static uint32_t niz_chunk_map(niz_chunker *b, const niz_map *map, const uint32_t
         niz_dtype dtype = (niz_dtype)in->dtype;
         if (in->code == NIZ_MAP_CONST) {
             of[map->n_in + i] = niz_chunk_constant(b, dtype, in->value);
+            continue;
+        }
+        if (in->code == NIZ_MAP_CAST && b->c->value[of[in->x[0]]].dtype == dtype) {
+            of[map->n_in + i] = of[in->x[0]]; /* its load has converted it */
             continue;
         }
         niz_chunk_value v = {.kind = NIZ_CHUNK_MAP, .code = in->code, .count = 1, .dtype = dtype};
@@ -243,11 +249,16 @@ const char *niz_chunk_verify(const niz_chunk_code *c, char *why, size_t size)
     return NULL;
 }
 
-static void niz_chunk_print_value(FILE *f, const niz_chunk_value *v)
+static void niz_chunk_print_value(FILE *f, const niz_chunk_code *c, const niz_chunk_value *v)
 {
     static const char *const fold[] = {"sum", "prod", "max", "min"};
     switch ((niz_chunk_kind)v->kind) {
-    case NIZ_CHUNK_POINTER: fprintf(f, "load.%d @%u", v->count, v->x[0]); return;
+    case NIZ_CHUNK_POINTER: {
+        niz_dtype memory = c->pointer.access[v->x[0]].dtype;
+        fprintf(f, "load.%d @%u", v->count, v->x[0]);
+        if (memory != v->dtype) fprintf(f, " %s", niz_dtype_name(memory));
+        return;
+    }
     case NIZ_CHUNK_IN: fprintf(f, "load.1 in %u", v->x[0]); return;
     case NIZ_CHUNK_CONST: fprintf(f, "const.1 %g", v->constant); return;
     case NIZ_CHUNK_LANE: fprintf(f, "lane.1 %d %%%u", v->lane, v->x[0]); return;
@@ -263,7 +274,7 @@ void niz_chunk_print(FILE *f, const niz_chunk_code *c)
     fprintf(f, "chunk %s\n", niz_dtype_name(c->dtype));
     for (uint32_t i = 0; i < c->n_values; i++) {
         fprintf(f, "  %%%u = ", i);
-        niz_chunk_print_value(f, &c->value[i]);
+        niz_chunk_print_value(f, c, &c->value[i]);
         fputc('\n', f);
     }
     for (uint32_t i = 0; i < c->n_stores; i++) {

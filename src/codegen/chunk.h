@@ -2,7 +2,7 @@
  *
  *   chunk f64
  *     %0 = load.14 @0          elements, by pointer
- *     %1 = load.1 in 0         one element, by value
+ *     %1 = load.1 in 0         one element, by value; of another type by pointer, and converted
  *     %2 = mul.14 %0 %1        one value for all elements of the other
  *     %3 = sum.1 %2
  *     store.14 @1 %2
@@ -20,7 +20,7 @@
 #include "codegen/nest.h"
 
 typedef enum niz_chunk_kind {
-    NIZ_CHUNK_POINTER, /* load of elements */
+    NIZ_CHUNK_POINTER, /* load of elements, converted if the access is of another number's dtype */
     NIZ_CHUNK_IN,      /* load of one element */
     NIZ_CHUNK_CONST,
     NIZ_CHUNK_LANE, /* one element of another value */

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "codegen/chunk.h"
+#include "codegen/emit.h"
 
 typedef struct niz_straight {
     FILE *f;
@@ -89,21 +90,32 @@ static void niz_straight_mask(const niz_straight *e, int m)
     fputc('}', e->f);
 }
 
+/* Elements of part p one by one; C converts them if they are of another type. */
+static void niz_straight_gather(const niz_straight *e, const niz_chunk_value *v, int p)
+{
+    int at = p * e->lanes, m = v->count - at;
+    uint32_t b = v->x[0];
+    const char *type = niz_emit_memory(e->c->pointer.access[b].dtype);
+    if (v->count > 1) fprintf(e->f, "(%s){", e->V);
+    for (int l = 0; l < m && l < e->lanes; l++)
+        fprintf(e->f, "%s((const %s *)b[%u])[%d]", l ? ", " : "", type, b + 2, at + l);
+    if (v->count > 1) fputc('}', e->f);
+}
+
 static void niz_straight_load(const niz_straight *e, const niz_chunk_value *v, int p)
 {
     int at = p * e->lanes, m = v->count - at;
     uint32_t b = v->x[0];
     const char *letter = e->c->dtype == NIZ_F32 ? "s" : "d";
-    if (v->dtype == NIZ_BOOL) {
+    if (e->c->pointer.access[b].dtype != v->dtype) {
+        niz_straight_gather(e, v, p);
+    } else if (v->dtype == NIZ_BOOL) {
         fprintf(e->f, "niz_far_load_%s((const signed char *)b[%u] + %d, %d)", e->i, b + 2, at,
                 m < e->lanes ? m : e->lanes);
     } else if (m >= e->lanes) {
         fprintf(e->f, "*(const %s_mem *)((const %s *)b[%u] + %d)", e->V, e->S, b + 2, at);
     } else if (e->bytes == 16) {
-        fprintf(e->f, "(%s){", e->V);
-        for (int l = 0; l < m; l++)
-            fprintf(e->f, "%s((const %s *)b[%u])[%d]", l ? ", " : "", e->S, b + 2, at + l);
-        fputc('}', e->f);
+        niz_straight_gather(e, v, p);
     } else {
         bool wide = e->bytes == 64;
         fprintf(e->f, "__builtin_ia32_%sp%s%d%s((const %s *)((const %s *)b[%u] + %d), ",

@@ -144,6 +144,14 @@ static void niz_emit_load_index(niz_emitter *e, const niz_nest_value *v, int p, 
             v->access, e->of, step, step, m, p);
 }
 
+/* What the primitives of an access are called by. */
+static const char *niz_emit_as(const niz_emitter *e, niz_dtype dtype)
+{
+    static const char *const as[] = {[NIZ_F32] = "f32_", [NIZ_F64] = "f64_", [NIZ_U8] = "u8_",
+                                     [NIZ_I32] = "i32_", [NIZ_I64] = "i64_", [NIZ_BOOL] = "mask_"};
+    return dtype == e->n->dtype ? "" : as[dtype];
+}
+
 void niz_emit_load(niz_emitter *e, const niz_nest_value *v, int p, bool tail)
 {
     const niz_access *a = &e->n->access[v->access];
@@ -151,24 +159,24 @@ void niz_emit_load(niz_emitter *e, const niz_nest_value *v, int p, bool tail)
         niz_emit_load_index(e, v, p, tail);
         return;
     }
-    const char *mask = v->dtype == NIZ_BOOL ? "mask_" : "";
+    const char *as = niz_emit_as(e, a->dtype);
     char at = niz_emit_pointer(e, a);
-    if (!v->wide && *mask)
+    if (!v->wide && v->dtype == NIZ_BOOL)
         fprintf(e->f, "niz_splat_%s(-(*%c%u%s != 0))", e->i, at, v->access, e->of);
     else if (!v->wide)
         fprintf(e->f, "niz_splat_%s(*%c%u%s)", e->t, at, v->access, e->of);
     else if (a->inner == 1 && !tail)
-        fprintf(e->f, "niz_%sload_%s(%c%u%s + j + %d)", mask, e->t, at, v->access, e->of,
+        fprintf(e->f, "niz_%sload_%s(%c%u%s + j + %d)", as, e->t, at, v->access, e->of,
                 p * e->lanes);
     else if (a->inner == 1)
-        fprintf(e->f, "niz_%spart_load_%s(%c%u%s + j, 1, m, %d)", mask, e->t, at, v->access, e->of,
+        fprintf(e->f, "niz_%spart_load_%s(%c%u%s + j, 1, m, %d)", as, e->t, at, v->access, e->of,
                 p);
     else if (tail)
-        fprintf(e->f, "niz_%spart_load_%s(%c%u%s + j * s%u, s%u, m, %d)", mask, e->t, at, v->access,
+        fprintf(e->f, "niz_%spart_load_%s(%c%u%s + j * s%u, s%u, m, %d)", as, e->t, at, v->access,
                 e->of, v->access, v->access, p);
     else
-        fprintf(e->f, "niz_%spart_load_%s(%c%u%s + j * s%u, s%u, %d, %d)", mask, e->t, at,
-                v->access, e->of, v->access, v->access, e->parts * e->lanes, p);
+        fprintf(e->f, "niz_%spart_load_%s(%c%u%s + j * s%u, s%u, %d, %d)", as, e->t, at, v->access,
+                e->of, v->access, v->access, e->parts * e->lanes, p);
 }
 
 /* Whether lanes are in the place that an index says: along the row, or of columns at line i. */
@@ -184,8 +192,8 @@ static void niz_emit_hit(niz_emitter *e, const niz_nest_value *v, int p)
 void niz_emit_store(niz_emitter *e, const niz_nest_store *s, bool tail)
 {
     const niz_nest_value *v = &e->n->value[s->value];
-    const char *mask = v->dtype == NIZ_BOOL ? "mask_" : "";
     const niz_access *a = &e->n->access[s->access];
+    const char *mask = niz_emit_as(e, v->dtype);
     char at = niz_emit_pointer(e, a), m[16] = "m";
     if (!tail) snprintf(m, sizeof m, "%d", e->parts * e->lanes);
     for (int p = 0; p < e->parts; p++) {
@@ -525,15 +533,12 @@ static void niz_emit_strides(niz_emitter *e)
     }
 }
 
-/* The type of elements in memory. */
-static const char *niz_emit_memory(const niz_emitter *e, niz_dtype dtype)
+const char *niz_emit_memory(niz_dtype dtype)
 {
-    switch (dtype) {
-    case NIZ_BOOL: return "signed char";
-    case NIZ_I32: return "__INT32_TYPE__";
-    case NIZ_I64: return "__INT64_TYPE__";
-    default: return e->S;
-    }
+    static const char *const type[] = {
+        [NIZ_F32] = "float",          [NIZ_F64] = "double",         [NIZ_U8] = "unsigned char",
+        [NIZ_I32] = "__INT32_TYPE__", [NIZ_I64] = "__INT64_TYPE__", [NIZ_BOOL] = "signed char"};
+    return type[dtype];
 }
 
 void niz_emit_pointers(niz_emitter *e)
@@ -547,7 +552,7 @@ void niz_emit_pointers(niz_emitter *e)
                   : "    const long i%d%s = q%s;\n",
                 d, e->of, e->of, sizes + d, e->of, sizes + d);
     for (int a = 0; a < n->n_accesses; a++, k += sizes + n->rank) {
-        const char *type = niz_emit_memory(e, n->access[a].dtype);
+        const char *type = niz_emit_memory(n->access[a].dtype);
         const char *constant = niz_emit_is_stored(n, a) ? "" : "const ";
         fprintf(e->f, "    %s%s *const a%d%s = (%s%s *)b[%d]", constant, type, a, e->of, constant,
                 type, a);

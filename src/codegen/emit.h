@@ -29,6 +29,8 @@ typedef struct niz_name {
 } niz_name;
 niz_name niz_emit_name(const niz_emitter *e, uint16_t i, int p);
 const char *niz_emit_type(const niz_emitter *e, const niz_nest_value *v);
+/** The C type of elements in memory. */
+const char *niz_emit_memory(niz_dtype dtype);
 
 /** The names of folds by niz_combine, and what a lane starts as. */
 extern const char *const niz_fold_names[];

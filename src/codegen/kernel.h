@@ -391,6 +391,84 @@ NIZ_VEC long niz_lane_step(long n)
 
 NIZ_KERNEL(float, niz_vf, niz_vi, __INT32_TYPE__, f32, i32, NIZ_LANES_F32)
 NIZ_KERNEL(double, niz_vd, niz_vl, __INT64_TYPE__, f64, i64, NIZ_LANES_F64)
+
+/* Bytes as numbers.  gcc 12 takes them one by one where they become four times as wide; its
+ * builtins are one instruction. */
+#if NIZ_VECTOR_BYTES >= 32 && !defined(__clang__)
+typedef char niz_q __attribute__((vector_size(16)));
+typedef __INT32_TYPE__ niz_q4 __attribute__((vector_size(16)));
+#define NIZ_Q8(a) ((niz_q)(niz_words){(__INT64_TYPE__)(a)})
+#define NIZ_Q4(a) ((niz_q)(niz_q4){(__INT32_TYPE__)(a)})
+#endif
+#if NIZ_VECTOR_BYTES == 64 && !defined(__clang__)
+#define NIZ_I32_OF_U8(a) __builtin_ia32_pmovzxbd512_mask((niz_q)(a), (niz_vi){0}, -1)
+#define NIZ_HALF_OF_U8(a) __builtin_ia32_pmovzxbd256(NIZ_Q8(a))
+#define NIZ_F64_OF_I32(a) __builtin_ia32_cvtdq2pd512_mask(a, (niz_vd){0}, -1)
+#elif NIZ_VECTOR_BYTES == 32 && !defined(__clang__)
+#define NIZ_I32_OF_U8(a) __builtin_ia32_pmovzxbd256(NIZ_Q8(a))
+#define NIZ_HALF_OF_U8(a) __builtin_ia32_pmovzxbd128(NIZ_Q4(a))
+#define NIZ_F64_OF_I32(a) __builtin_ia32_cvtdq2pd256(a)
+#else
+typedef unsigned char niz_u_f32 __attribute__((vector_size(NIZ_LANES_F32)));
+typedef unsigned char niz_u_f64 __attribute__((vector_size(NIZ_LANES_F64)));
+#define NIZ_I32_OF_U8(a) __builtin_convertvector((niz_u_f32)(a), niz_vi)
+#define NIZ_HALF_OF_U8(a) __builtin_convertvector((niz_u_f64)(a), niz_vi_half)
+#define NIZ_F64_OF_I32(a) __builtin_convertvector(a, niz_vd)
+#endif
+NIZ_VEC niz_vf niz_f32_of_u8(niz_b_f32 a)
+{
+    return niz_f32_of_i32((niz_vi)NIZ_I32_OF_U8(a));
+}
+NIZ_VEC niz_vd niz_f64_of_u8(niz_b_f64 a)
+{
+    return NIZ_F64_OF_I32((niz_vi_half)NIZ_HALF_OF_U8(a));
+}
+
+/* Numbers of another type, of a whole part and of part p of the first m, s apart: each rounded
+ * once, to nearest.  What is of four or eight bytes comes as the bits of floating numbers do. */
+typedef niz_vf_half niz_vf_half_mem __attribute__((aligned(4), may_alias));
+typedef niz_vi_half niz_vi_half_mem __attribute__((aligned(4), may_alias));
+NIZ_VEC niz_vf_half niz_part_load_half(const void *x, long s, long m, int p)
+{
+    niz_vf v = niz_part_load_f32((const float *)x, s, m, p / 2);
+    return p & 1 ? niz_upper_f32(v) : niz_lower_f32(v);
+}
+NIZ_VEC niz_vf niz_f32_of_i64(niz_vl lower, niz_vl upper)
+{
+    return niz_join_f32(__builtin_convertvector(lower, niz_vf_half),
+                        __builtin_convertvector(upper, niz_vf_half));
+}
+#define NIZ_OTHER(T, t, V, f, all, some)                                                           \
+    NIZ_VEC V niz_##t##_load_##f(const T *x)                                                       \
+    {                                                                                              \
+        return all;                                                                                \
+    }                                                                                              \
+    NIZ_VEC V niz_##t##_part_load_##f(const T *x, long s, long m, int p)                           \
+    {                                                                                              \
+        return some;                                                                               \
+    }
+#define NIZ_SOME_f32(p) niz_part_load_f32((const float *)x, s, m, p)
+#define NIZ_SOME_f64(p) niz_part_load_f64((const double *)x, s, m, p)
+#define NIZ_SOME_u8(f) niz_bytes_##f((const signed char *)x, s, m, p)
+NIZ_OTHER(unsigned char, u8, niz_vf, f32, niz_f32_of_u8(*(const niz_b_mem_f32 *)x),
+          niz_f32_of_u8(NIZ_SOME_u8(f32)))
+NIZ_OTHER(unsigned char, u8, niz_vd, f64, niz_f64_of_u8(*(const niz_b_mem_f64 *)x),
+          niz_f64_of_u8(NIZ_SOME_u8(f64)))
+NIZ_OTHER(__INT32_TYPE__, i32, niz_vf, f32, niz_f32_of_i32(niz_load_i32(x)),
+          niz_f32_of_i32((niz_vi)NIZ_SOME_f32(p)))
+NIZ_OTHER(__INT32_TYPE__, i32, niz_vd, f64, NIZ_F64_OF_I32(*(const niz_vi_half_mem *)x),
+          NIZ_F64_OF_I32((niz_vi_half)niz_part_load_half(x, s, m, p)))
+NIZ_OTHER(__INT64_TYPE__, i64, niz_vf, f32,
+          niz_f32_of_i64(niz_load_i64(x), niz_load_i64(x + NIZ_LANES_F64)),
+          niz_f32_of_i64((niz_vl)NIZ_SOME_f64(2 * p), (niz_vl)NIZ_SOME_f64(2 * p + 1)))
+NIZ_OTHER(__INT64_TYPE__, i64, niz_vd, f64, __builtin_convertvector(niz_load_i64(x), niz_vd),
+          __builtin_convertvector((niz_vl)NIZ_SOME_f64(p), niz_vd))
+NIZ_OTHER(float, f32, niz_vd, f64, niz_f64_of_half(*(const niz_vf_half_mem *)x),
+          niz_f64_of_half(niz_part_load_half(x, s, m, p)))
+NIZ_OTHER(double, f64, niz_vf, f32,
+          niz_f32_of_f64(niz_load_f64(x), niz_load_f64(x + NIZ_LANES_F64)),
+          niz_f32_of_f64(NIZ_SOME_f64(2 * p), NIZ_SOME_f64(2 * p + 1)))
+
 NIZ_KERNEL_FOLD(float, niz_vf, f32, NIZ_LANES_F32, sum, niz_vadd)
 NIZ_KERNEL_FOLD(float, niz_vf, f32, NIZ_LANES_F32, prod, niz_vmul)
 NIZ_KERNEL_FOLD(float, niz_vf, f32, NIZ_LANES_F32, max, niz_max_f32)

@@ -105,16 +105,18 @@ static uint16_t niz_access_add(niz_builder *b, niz_access a)
     return (uint16_t)n->n_accesses++;
 }
 
-/* Operand x of a node of shape s: a value of the group, a constant, or a load. */
-static uint16_t niz_operand_value(niz_builder *b, uint32_t x, const niz_shape *s, bool row)
+/* Operand x of a node of shape s, in that dtype: a value of the group, a constant, or a load. */
+static uint16_t niz_operand_as(niz_builder *b, uint32_t x, niz_dtype dtype, const niz_shape *s,
+                               bool row)
 {
     const niz_graph *g = &b->env->w->g;
     uint32_t root = b->env->layout[x].root;
     if (niz_fusion_computes(b->env->fusion, root, b->group))
         for (int i = b->count; i-- > 0;)
             if (b->node[i] == root) return b->of[i];
-    niz_nest_value v = {.kind = NIZ_NEST_LOAD, .dtype = (niz_dtype)g->node[x].dtype, .row = true};
-    if (g->node[root].op == &niz_op_literal && niz_dtype_is_float(v.dtype)) {
+    niz_nest_value v = {.kind = NIZ_NEST_LOAD, .dtype = dtype, .row = true};
+    bool own = g->node[x].dtype == dtype && niz_dtype_is_float(dtype);
+    if (g->node[root].op == &niz_op_literal && own) {
         v.kind = NIZ_NEST_MAP;
         v.code = NIZ_MAP_CONST;
         memcpy(&v.constant, g->node[root].attr, sizeof v.constant);
@@ -127,6 +129,13 @@ static uint16_t niz_operand_value(niz_builder *b, uint32_t x, const niz_shape *s
     return niz_value_add(b, v);
 }
 
+/* The same as truth, or as a number of the nest's dtype. */
+static uint16_t niz_operand_value(niz_builder *b, uint32_t x, const niz_shape *s, bool row)
+{
+    bool truth = b->env->w->g.node[x].dtype == NIZ_BOOL;
+    return niz_operand_as(b, x, truth ? NIZ_BOOL : b->n->dtype, s, row);
+}
+
 /* ---- nodes ---------------------------------------------------------------------------------- */
 
 static void niz_build_map(niz_builder *b, const niz_map *map, const uint16_t *x, uint16_t *result)
@@ -135,6 +144,10 @@ static void niz_build_map(niz_builder *b, const niz_map *map, const uint16_t *x,
     memcpy(of, x, sizeof *x * (size_t)map->n_in);
     for (int i = 0; i < map->n; i++) {
         const niz_map_instr *in = &map->instr[i];
+        if (in->code == NIZ_MAP_CAST && b->n->value[of[in->x[0]]].dtype == in->dtype) {
+            of[map->n_in + i] = of[in->x[0]]; /* its load has converted it */
+            continue;
+        }
         niz_nest_value v = {.kind = NIZ_NEST_MAP,
                             .code = in->code,
                             .dtype = (niz_dtype)in->dtype,
@@ -216,7 +229,9 @@ static bool niz_build_node(niz_builder *b, uint32_t id)
         s = b->env->w->g.node[n->arg[0]].shape;
         result = niz_build_fold(b, n, niz_operand_value(b, n->arg[0], s, false));
     } else if (n->op == &niz_op_choose) {
-        for (int i = 0; i < 3; i++) x[i] = niz_operand_value(b, n->arg[i], s, false);
+        niz_dtype index = (niz_dtype)b->env->w->g.node[n->arg[0]].dtype;
+        x[0] = niz_operand_as(b, n->arg[0], index, s, false);
+        for (int i = 1; i < 3; i++) x[i] = niz_operand_value(b, n->arg[i], s, false);
         result = niz_build_choice(b, x);
     } else {
         const niz_map *map = b->env->map(b->env->state, id);
@@ -521,13 +536,21 @@ static int niz_value_arity(const niz_nest_value *v)
     return v->kind != NIZ_NEST_LOAD;
 }
 
+/* Whether a load of that dtype in memory may give a value of v's: numbers are converted, truth and
+ * an index stay what they are. */
+static bool niz_value_can_load(const niz_nest *n, const niz_nest_value *v, niz_dtype memory)
+{
+    if (v->dtype == n->dtype) return memory != NIZ_BOOL;
+    return v->dtype == memory && (v->dtype == NIZ_BOOL || v->row);
+}
+
 /* Whether a value may be of its dtype; an index is read by hits alone. */
 static bool niz_value_has_dtype(const niz_nest *n, const niz_nest_value *v)
 {
     if (v->kind == NIZ_NEST_HIT)
         return v->dtype == NIZ_BOOL && n->value[v->x[0]].row &&
                !niz_dtype_is_float(n->value[v->x[0]].dtype);
-    if (v->kind == NIZ_NEST_LOAD && (v->dtype == NIZ_I32 || v->dtype == NIZ_I64)) return v->row;
+    if (v->kind == NIZ_NEST_LOAD) return niz_value_can_load(n, v, n->access[v->access].dtype);
     return v->dtype == n->dtype || v->dtype == NIZ_BOOL;
 }
 
@@ -582,6 +605,8 @@ void niz_nest_print(FILE *f, const niz_nest *n)
         int arity = niz_value_arity(v);
         fprintf(f, "  %%%d = %s.%s", i, niz_value_name(v), niz_nest_what(n, v->row, v->wide));
         if (v->kind == NIZ_NEST_LOAD) fprintf(f, " @%u", v->access);
+        if (v->kind == NIZ_NEST_LOAD && n->access[v->access].dtype != v->dtype)
+            fprintf(f, " %s", niz_dtype_name(n->access[v->access].dtype));
         if (v->kind == NIZ_NEST_MAP && v->code == NIZ_MAP_CONST) fprintf(f, " %g", v->constant);
         for (int a = 0; a < arity; a++) fprintf(f, " %%%u", v->x[a]);
         fprintf(f, "  # stage %u%s\n", v->stage, v->keep ? ", kept" : "");

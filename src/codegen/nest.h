@@ -24,6 +24,10 @@
  *     %0 = load.row @0              i32 or i64
  *     %1 = hit.element %0           true in its place
  *
+ * A cast is a load: numbers of another type are converted on their way from memory:
+ *
+ *     %0 = load.element @0 u8       a value of f32
+ *
  * A stage sweeps a row (the lines of a strip) once.  A reduction is complete after its stage, so
  * what reads it belongs to the next one.  Values that a later stage needs are loaded or computed
  * again if that is cheap, and kept in a row-sized piece of scratch memory if not.
@@ -66,7 +70,7 @@ typedef struct niz_access {
     int64_t outer[NIZ_MAX_RANK]; /* strides of the outer axes, in elements */
     int64_t inner;               /* along j */
     int64_t line;                /* along i, of columns */
-    niz_dtype dtype;
+    niz_dtype dtype;             /* in memory: of a load it may be another than the value's */
     bool row;  /* one value a row or column: the axis that is swept is not walked */
     bool wide; /* walked along j */
     bool same; /* for all rows: no outer axis walks it */

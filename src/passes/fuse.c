@@ -32,7 +32,7 @@
  *
  * A nest computes rows, or columns if its reductions fold an earlier axis than the last.  Inside it
  * a node may read
- *   - any earlier group's value or leaf, through any view (it is a load);
+ *   - any earlier group's value or leaf, through any view (it is a load; a cast's, of any dtype);
  *   - an element at its own place;
  *   - a row's (column's) value, at every element of that row (column).
  *
@@ -99,7 +99,8 @@ bool niz_fuse_dtypes(const niz_graph *g, const niz_node *n, niz_dtype *dtype)
     bool found = false;
     for (int i = -1; i < n->n_arg; i++) {
         niz_dtype d = (niz_dtype)(i < 0 ? n->dtype : g->node[n->arg[i]].dtype);
-        if (d == NIZ_BOOL || (i == 0 && n->op == &niz_op_choose)) continue;
+        bool loaded = i == 0 && (n->op == &niz_op_choose || (n->op == &niz_op_cast && found));
+        if (d == NIZ_BOOL || loaded) continue;
         if (!niz_dtype_is_float(d) || (found && d != *dtype)) return false;
         *dtype = d;
         found = true;

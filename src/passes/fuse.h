@@ -168,7 +168,8 @@ bool niz_panel_find(const niz_work *w, const niz_layout_of *layout, uint32_t id,
 int64_t niz_panel_times(const niz_work *w, const niz_panel *panel, bool finished);
 
 /** The dtype of all floating operands and of the result; false if there are others than bool and
- *  one floating dtype. */
+ *  one floating dtype.  An index does not count, nor does the operand of a cast to a floating
+ *  dtype: it is loaded, as no group that computes it can be the reader's. */
 bool niz_fuse_dtypes(const niz_graph *g, const niz_node *n, niz_dtype *dtype);
 
 /* ---- small values (chunk.c) ------------------------------------------------------------------ */
