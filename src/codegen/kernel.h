@@ -167,6 +167,33 @@ NIZ_VEC niz_vf niz_apart_f32(const float *x, long s, niz_vi m)
     })
 #endif
 
+/* Bytes as whole numbers: as wide as the lanes of f, or of 32 bits.  gcc 12 takes them one by one
+ * where they become four times as wide; its builtins are one instruction. */
+#if NIZ_VECTOR_BYTES >= 32 && !defined(__clang__)
+typedef char niz_q __attribute__((vector_size(16)));
+typedef __INT32_TYPE__ niz_q4 __attribute__((vector_size(16)));
+#define NIZ_Q8(a) ((niz_q)(niz_words){(__INT64_TYPE__)(a)})
+#define NIZ_Q4(a) ((niz_q)(niz_q4){(__INT32_TYPE__)(a)})
+#endif
+#if NIZ_VECTOR_BYTES == 64 && !defined(__clang__)
+#define NIZ_WIDE_f32(a) ((niz_vi)__builtin_ia32_pmovzxbd512_mask((niz_q)(a), (niz_vi){0}, -1))
+#define NIZ_WIDE_f64(a) ((niz_vl)__builtin_ia32_pmovzxbq512_mask(NIZ_Q8(a), (niz_vll){0}, -1))
+#define NIZ_HALF_OF_U8(a) __builtin_ia32_pmovzxbd256(NIZ_Q8(a))
+#define NIZ_F64_OF_I32(a) __builtin_ia32_cvtdq2pd512_mask(a, (niz_vd){0}, -1)
+#elif NIZ_VECTOR_BYTES == 32 && !defined(__clang__)
+#define NIZ_WIDE_f32(a) ((niz_vi)__builtin_ia32_pmovzxbd256(NIZ_Q8(a)))
+#define NIZ_WIDE_f64(a) ((niz_vl)__builtin_ia32_pmovzxbq256(NIZ_Q4(a)))
+#define NIZ_HALF_OF_U8(a) __builtin_ia32_pmovzxbd128(NIZ_Q4(a))
+#define NIZ_F64_OF_I32(a) __builtin_ia32_cvtdq2pd256(a)
+#else
+typedef unsigned char niz_u_f32 __attribute__((vector_size(NIZ_LANES_F32)));
+typedef unsigned char niz_u_f64 __attribute__((vector_size(NIZ_LANES_F64)));
+#define NIZ_WIDE_f32(a) __builtin_convertvector((niz_u_f32)(a), niz_vi)
+#define NIZ_WIDE_f64(a) __builtin_convertvector((niz_u_f64)(a), niz_vl)
+#define NIZ_HALF_OF_U8(a) __builtin_convertvector((niz_u_f64)(a), niz_vi_half)
+#define NIZ_F64_OF_I32(a) __builtin_convertvector(a, niz_vd)
+#endif
+
 /* Indices in lanes; what does not fit them is of no use. */
 #define NIZ_INDEX(T, t, M, I, f, L)                                                                \
     NIZ_VEC M niz_index_##t##_##f(const T *x, long s, long m, int p)                               \
@@ -216,7 +243,7 @@ NIZ_VEC niz_vf niz_apart_f32(const float *x, long s, niz_vi m)
     }                                                                                              \
     NIZ_VEC M niz_mask_load_##f(const signed char *x)                                              \
     {                                                                                              \
-        return (M)(__builtin_convertvector(*(const niz_b_mem_##f *)x, M) != 0);                    \
+        return (M)(NIZ_WIDE_##f(*(const niz_b_mem_##f *)x) != 0);                                  \
     }                                                                                              \
     NIZ_VEC niz_b_##f niz_bytes_##f(const signed char *x, long s, long m, int p)                   \
     {                                                                                              \
@@ -225,7 +252,7 @@ NIZ_VEC niz_vf niz_apart_f32(const float *x, long s, niz_vi m)
     }                                                                                              \
     NIZ_VEC M niz_mask_part_load_##f(const signed char *x, long s, long m, int p)                  \
     {                                                                                              \
-        return (M)(__builtin_convertvector(niz_bytes_##f(x, s, m, p), M) != 0);                    \
+        return (M)(NIZ_WIDE_##f(niz_bytes_##f(x, s, m, p)) != 0);                                  \
     }                                                                                              \
     NIZ_VEC void niz_mask_store_##f(signed char *y, M v)                                           \
     {                                                                                              \
@@ -392,32 +419,9 @@ NIZ_VEC long niz_lane_step(long n)
 NIZ_KERNEL(float, niz_vf, niz_vi, __INT32_TYPE__, f32, i32, NIZ_LANES_F32)
 NIZ_KERNEL(double, niz_vd, niz_vl, __INT64_TYPE__, f64, i64, NIZ_LANES_F64)
 
-/* Bytes as numbers.  gcc 12 takes them one by one where they become four times as wide; its
- * builtins are one instruction. */
-#if NIZ_VECTOR_BYTES >= 32 && !defined(__clang__)
-typedef char niz_q __attribute__((vector_size(16)));
-typedef __INT32_TYPE__ niz_q4 __attribute__((vector_size(16)));
-#define NIZ_Q8(a) ((niz_q)(niz_words){(__INT64_TYPE__)(a)})
-#define NIZ_Q4(a) ((niz_q)(niz_q4){(__INT32_TYPE__)(a)})
-#endif
-#if NIZ_VECTOR_BYTES == 64 && !defined(__clang__)
-#define NIZ_I32_OF_U8(a) __builtin_ia32_pmovzxbd512_mask((niz_q)(a), (niz_vi){0}, -1)
-#define NIZ_HALF_OF_U8(a) __builtin_ia32_pmovzxbd256(NIZ_Q8(a))
-#define NIZ_F64_OF_I32(a) __builtin_ia32_cvtdq2pd512_mask(a, (niz_vd){0}, -1)
-#elif NIZ_VECTOR_BYTES == 32 && !defined(__clang__)
-#define NIZ_I32_OF_U8(a) __builtin_ia32_pmovzxbd256(NIZ_Q8(a))
-#define NIZ_HALF_OF_U8(a) __builtin_ia32_pmovzxbd128(NIZ_Q4(a))
-#define NIZ_F64_OF_I32(a) __builtin_ia32_cvtdq2pd256(a)
-#else
-typedef unsigned char niz_u_f32 __attribute__((vector_size(NIZ_LANES_F32)));
-typedef unsigned char niz_u_f64 __attribute__((vector_size(NIZ_LANES_F64)));
-#define NIZ_I32_OF_U8(a) __builtin_convertvector((niz_u_f32)(a), niz_vi)
-#define NIZ_HALF_OF_U8(a) __builtin_convertvector((niz_u_f64)(a), niz_vi_half)
-#define NIZ_F64_OF_I32(a) __builtin_convertvector(a, niz_vd)
-#endif
 NIZ_VEC niz_vf niz_f32_of_u8(niz_b_f32 a)
 {
-    return niz_f32_of_i32((niz_vi)NIZ_I32_OF_U8(a));
+    return niz_f32_of_i32(NIZ_WIDE_f32(a));
 }
 NIZ_VEC niz_vd niz_f64_of_u8(niz_b_f64 a)
 {
