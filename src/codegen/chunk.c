@@ -203,8 +203,7 @@ void niz_chunk_free(niz_chunk_code *c)
     *c = (niz_chunk_code){0};
 }
 
-/* ---- checking and printing --------------------------------------------------------------------
- */
+/* ---- checking and printing ------------------------------------------------------------------- */
 
 static int niz_chunk_arity(const niz_chunk_value *v)
 {

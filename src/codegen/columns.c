@@ -27,8 +27,7 @@ static int niz_columns_parts(const niz_emitter *e)
     return parts;
 }
 
-/* ---- values of columns ------------------------------------------------------------------------
- */
+/* ---- values of columns ----------------------------------------------------------------------- */
 
 static void niz_columns_value(niz_emitter *e, int i, bool tail)
 {
@@ -60,8 +59,7 @@ static void niz_columns_values(niz_emitter *e, int stage, bool tail)
             niz_emit_store(e, &n->store[i], tail);
 }
 
-/* ---- sweeps -----------------------------------------------------------------------------------
- */
+/* ---- sweeps ---------------------------------------------------------------------------------- */
 
 /* One line: its pointers, values, accumulations and stores. */
 static void niz_columns_line(niz_emitter *e, int stage, bool tail)

@@ -348,8 +348,7 @@ void niz_emit_strip(niz_emitter *e, int stage, bool tail)
         if (niz_emit_stores_in(e, &e->n->store[i], stage)) niz_emit_store(e, &e->n->store[i], tail);
 }
 
-/* ---- one stage: a row in blocks of 512 --------------------------------------------------------
- */
+/* ---- one stage: a row in blocks of 512 ------------------------------------------------------- */
 
 /* What follows is about row u of those in step, and is named after it if there are several. */
 static void niz_emit_row(niz_emitter *e, int u)
@@ -505,8 +504,7 @@ static void niz_emit_stage(niz_emitter *e, int stage)
     fputs("    }\n", e->f);
 }
 
-/* ---- the kernel -------------------------------------------------------------------------------
- */
+/* ---- the kernel ------------------------------------------------------------------------------ */
 
 static bool niz_emit_is_stored(const niz_nest *n, int access)
 {

@@ -353,7 +353,7 @@ typedef unsigned char niz_u_f64 __attribute__((vector_size(NIZ_LANES_F64)));
 #define NIZ_FOLD static __attribute__((noinline, unused))
 
 /* Folds 16 lanes of L-lane vectors, l with l+8, +4, +2, +1, and combines blocks. */
-#define NIZ_KERNEL_FOLD(S, V, f, L, name, C)                                              \
+#define NIZ_KERNEL_FOLD(S, V, f, L, name, C)                                                       \
     NIZ_VEC V niz_fold_lanes_##name##_##f(const S *t) /* left in lane 0 */                         \
     {                                                                                              \
         V v[16 / L];                                                                               \
@@ -369,7 +369,7 @@ typedef unsigned char niz_u_f64 __attribute__((vector_size(NIZ_LANES_F64)));
     NIZ_FOLD void niz_push_##name##_##f(niz_tree_##f *t, const S *l, int rows)                     \
     {                                                                                              \
         V a;                                                                                       \
-        NIZ_ROWS_##f(C, name, l, rows)                                                             \
+        NIZ_ROWS_##f(C, name, l, rows);                                                            \
         for (unsigned long k = t->n++; k & 1; k >>= 1) a = C(t->s[--t->d], a);                     \
         t->s[t->d++] = a;                                                                          \
     }                                                                                              \

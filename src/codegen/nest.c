@@ -527,8 +527,7 @@ int64_t niz_nest_elements(const niz_nest *n)
     return count;
 }
 
-/* ---- checking and printing --------------------------------------------------------------------
- */
+/* ---- checking and printing ------------------------------------------------------------------- */
 
 static int niz_value_arity(const niz_nest_value *v)
 {
