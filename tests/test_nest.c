@@ -629,6 +629,28 @@ static niz_t make_flat(niz *z)
     return niz_sum(niz_square(niz_sub(a, niz_sum(a))));
 }
 
+/* Two nodes may be one value of a nest: here they differ by an axis of size 1. */
+START_TEST(a_flat_sum_that_is_two_nodes_reaches_both)
+{
+    float a[20000], y[2];
+    for (int i = 0; i < NIZ_COUNT(a); i++) a[i] = (float)sin(i);
+    for (int compiled = 0; compiled < 2; compiled++) {
+        niz *z = util_open_jit(compiled ? NIZ_JIT_SYNC : NIZ_JIT_OFF, NULL, 1);
+        NIZ_STEP(z);
+        niz_t x = niz_from(z, NIZ_F32, NIZ_SHAPE(1, 20000), a);
+        niz_t p = niz_sum(niz_tanh(x), .axis = 1);
+        niz_t q = niz_sum(niz_tanh(niz_reshape(x, NIZ_SHAPE(20000))));
+        ck_assert_int_eq(NIZ_RUN(z, p, q), NIZ_OK);
+        ck_assert_int_eq(niz_statistics(z).runs_compiled, compiled);
+        float now[2] = {(float)niz_item(p), (float)niz_item(q)};
+        ck_assert(now[0] == now[1]);
+        ck_assert(!compiled || now[0] == y[0]);
+        memcpy(y, now, sizeof y);
+        niz_close(z);
+    }
+}
+END_TEST
+
 START_TEST(the_dump_of_fuse_tells_flat_sums)
 {
     char *text = dump_of("fuse", make_flat);
@@ -667,5 +689,6 @@ int main(void)
               the_dump_of_fuse_names_groups_and_copies, what_is_dear_is_stored,
               a_large_operand_is_computed_while_it_is_packed, a_cast_is_a_load,
               a_cast_in_lanes_is_refused, the_dump_of_fuse_says_who_refused_and_why,
-              the_dump_of_fuse_tells_flat_sums, a_kernel_says_what_it_computes_and_no_name_escapes);
+              a_flat_sum_that_is_two_nodes_reaches_both, the_dump_of_fuse_tells_flat_sums,
+              a_kernel_says_what_it_computes_and_no_name_escapes);
 }

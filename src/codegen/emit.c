@@ -369,11 +369,12 @@ static void niz_emit_fold_begin(niz_emitter *e, int stage)
             }
 }
 
-static int niz_emit_partial(const niz_emitter *e, int value)
+/* Where a block's result goes: to each node that is this fold. */
+static void niz_emit_partial(const niz_emitter *e, int value)
 {
     for (int i = 0; i < e->n->n_stores; i++)
-        if (e->n->store[i].partial && e->n->store[i].value == value) return e->n->store[i].access;
-    return -1;
+        if (e->n->store[i].partial && e->n->store[i].value == value)
+            fprintf(e->f, "a%u[o] = ", e->n->store[i].access);
 }
 
 /* The block's lanes folded: to the rows' tree, or in a flat nest to memory. */
@@ -388,11 +389,13 @@ static void niz_emit_fold_end(niz_emitter *e, int i)
             fprintf(e->f, "          niz_store_%s(l + %d, c%d_%d%s);\n", e->t,
                     16 * u + p * e->lanes, i, p, e->of);
         }
-    if (e->n->kind == NIZ_GROUP_FLAT)
-        fprintf(e->f, "          a%d[o] = niz_lanes_%s_%s(l); }\n", niz_emit_partial(e, i), name,
-                e->t);
-    else
-        fprintf(e->f, "          niz_push_%s_%s(&t%d, l, %d); }\n", name, e->t, i, e->rows);
+    fputs("          ", e->f);
+    if (e->n->kind == NIZ_GROUP_FLAT) {
+        niz_emit_partial(e, i);
+        fprintf(e->f, "niz_lanes_%s_%s(l); }\n", name, e->t);
+    } else {
+        fprintf(e->f, "niz_push_%s_%s(&t%d, l, %d); }\n", name, e->t, i, e->rows);
+    }
 }
 
 /* One strip of each row; first what is the same for all of them. */
