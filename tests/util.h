@@ -19,7 +19,7 @@ static inline int util_run(const char *name, const TTest *const *tests, int n)
 {
     Suite *s = suite_create(name);
     TCase *c = tcase_create(name);
-    tcase_set_timeout(c, 120);
+    tcase_set_timeout(c, 300); /* two that compile much may run side by side */
     for (int i = 0; i < n; i++) tcase_add_test(c, tests[i]);
     suite_add_tcase(s, c);
     SRunner *r = srunner_create(s);
