@@ -363,6 +363,30 @@ static int count_of(const char *text, const char *what)
     return n;
 }
 
+/* Training with another batch size needs no other kernels from the second size on. */
+START_TEST(another_batch_size_compiles_nothing)
+{
+    static float x[40 * 20];
+    static int32_t y[40];
+    niz *z = util_open_jit(NIZ_JIT_SYNC, NULL, 1);
+    niz_optim opt = niz_sgd(.lr = .1);
+    int64_t texts[12];
+    for (int i = 0; i < NIZ_COUNT(texts); i++) {
+        NIZ_STEP(z);
+        niz_t a = niz_from(z, NIZ_F32, NIZ_SHAPE(20 + i, 20), x);
+        niz_t b = niz_from(z, NIZ_I32, NIZ_SHAPE(20 + i), y);
+        niz_t h = niz_relu(niz_linear(a, 30, "a"));
+        niz_minimize(&opt, niz_cross_entropy(niz_linear(h, 10, "b"), b));
+        ck_assert_int_eq(niz_run(z, 0, NULL), NIZ_OK);
+        niz_kernel_counts k = niz_kernels_counts(niz_exec_of(z)->jit->kernels);
+        texts[i] = k.on_disk + k.compiled;
+    }
+    ck_assert_int_gt(texts[1], 0);
+    ck_assert_int_eq(texts[NIZ_COUNT(texts) - 1], texts[1]);
+    niz_close(z);
+}
+END_TEST
+
 START_TEST(a_trace_names_kernels_and_lines)
 {
     char path[] = "/tmp/niz-trace-XXXXXX";
@@ -496,9 +520,10 @@ int main(void)
         a_plan_met_often_in_one_step_is_compiled, a_large_plan_is_compiled_in_several_texts,
         a_plan_of_which_a_text_fails_stays_interpreted, without_a_compiler_plans_are_interpreted,
         a_cache_that_vanishes_between_texts_harms_nothing, two_threads_share_what_they_compile,
-        a_trace_names_kernels_and_lines, a_trace_that_cannot_be_written_is_a_remark,
-        an_unknown_mode_is_a_remark, the_statistics_say_what_is_missing,
-        random_graphs_give_the_same_bits, random_graphs_give_the_same_bits_with_threads,
+        another_batch_size_compiles_nothing, a_trace_names_kernels_and_lines,
+        a_trace_that_cannot_be_written_is_a_remark, an_unknown_mode_is_a_remark,
+        the_statistics_say_what_is_missing, random_graphs_give_the_same_bits,
+        random_graphs_give_the_same_bits_with_threads,
         random_graphs_give_the_same_bits_when_all_is_computed_again,
         random_graphs_give_the_same_bits_on_avx2, random_graphs_give_the_same_bits_on_sse2);
 }

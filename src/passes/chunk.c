@@ -69,9 +69,13 @@ static bool niz_chunk_can(const niz_work *w, const niz_layout_of *layout, uint32
     }
     niz_dtype dtype;
     if (!niz_fuse_dtypes(&w->g, n, &dtype)) return false;
-    for (int i = 0; i < n->n_arg; i++)
+    bool numbers =
+        n->n_arg > 0; /* of nothing else: as part of a text, another 1 / batch another text */
+    for (int i = 0; i < n->n_arg; i++) {
         if (!niz_chunk_can_read(&layout[n->arg[i]].view, count)) return false;
-    return true;
+        numbers = numbers && w->g.node[layout[n->arg[i]].root].op == &niz_op_literal;
+    }
+    return !numbers;
 }
 
 bool niz_chunks_mark(niz *z, const niz_work *w, const niz_layout_of *layout, niz_chunks *c)
